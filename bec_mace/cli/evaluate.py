@@ -1,0 +1,49 @@
+"""``bec-mace evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bec_mace.cli.options import check_writable, computing_options, label_options, load, parse_keys
+
+
+@click.command("evaluate")
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw prediction against reference.")
+@label_options
+@computing_options
+def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, plot_file: Path | None,
+                     keys: tuple[str, ...], index_order: str, device: str, precision: str,
+                     batch_size: int | None) -> None:
+    """Compare the predictions of MODEL with the labels in DATA.
+
+    MODEL is a file, a run folder, or the name of a model of the package. DATA is one or more files or globs; any
+    format that ASE reads.
+    """
+    for path in (json_file, plot_file):
+        if path is not None:
+            check_writable(path)
+    labels = parse_keys(keys)
+
+    import json
+
+    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.data import read_frames
+    from bec_mace.training.evaluation import check_labelled, compare, format_table, summarize_comparison
+
+    log_to_stderr()
+    frames = read_frames(list(data), keys=labels, index_order=index_order)
+    check_labelled(frames)
+    comparison = compare(load(model, device, precision), frames, batch_size)
+    result = summarize_comparison(comparison)
+    click.echo(format_table(result))
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if plot_file is not None:
+        from bec_mace.training.plots import plot_parity
+
+        plot_parity(comparison, plot_file)

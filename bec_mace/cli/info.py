@@ -1,0 +1,73 @@
+"""``bec-mace info``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bec_mace.cli.options import label_options, parse_keys
+
+
+@click.command("info")
+@click.argument("target", metavar="MODEL_OR_DATA_OR_CONFIG")
+@label_options
+def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
+    """Describe a model, check a configuration, or report what is in a file of structures.
+
+    A name ending in .yaml is a configuration: it is checked and printed with all defaults. A run folder, a
+    .safetensors or .json file and the name of a model of the package are models. All else is data.
+    """
+    labels = parse_keys(keys)
+    if Path(target).suffix in (".yaml", ".yml"):
+        from bec_mace.config import format_config, load_config
+
+        click.echo(format_config(load_config(target)), nl=False)
+    elif _is_model(target):
+        from bec_mace.models import load_model
+
+        click.echo("\n".join(describe_model(load_model(target).metadata)))
+    else:
+        from bec_mace.data import read_frames, summarize
+
+        click.echo(summarize(read_frames(target, keys=labels, index_order=index_order)).text())
+
+
+def _is_model(target: str) -> bool:
+    path = Path(target)
+    if path.is_dir() or path.suffix == ".safetensors" or path.with_name(f"{path.name}.safetensors").is_file():
+        return True
+    if path.suffix == ".json":  # ASE has a format of that name too
+        return path.with_suffix(".safetensors").is_file()
+    # One bare word that is no file: a model of the package, or a name that load_model explains.
+    return not (path.exists() or path.suffix or len(path.parts) > 1 or any(letter in target for letter in "*?["))
+
+
+def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is known of a model, line by line.
+
+    Args:
+        metadata: What was stored beside the weights.
+    """
+    config = metadata["config"]
+    heads = [head if isinstance(head, str) else next(iter(head)) for head in config["heads"]]
+    yield f"elements: {', '.join(metadata['elements'])}"
+    yield f"heads: {', '.join(heads)}"
+    yield f"network: {config['num_interactions']} layers, {config['channels']} channels, r_max {config['r_max']:g} Å"
+    yield f"parameters: {metadata['number_of_parameters']}"
+    units = dict(metadata["units"])
+    yield f"index order: {units.pop('index_order', 'polarization_first')}"
+    yield "units: " + ", ".join(f"{name} {unit}" for name, unit in units.items())
+    if "description" in metadata:
+        yield f"description: {metadata['description']}"
+    training = metadata.get("training_config")
+    if training:
+        files = training["data"]["train"]
+        yield f"trained on: {files if isinstance(files, str) else ', '.join(files)}"
+    if "data_fingerprint" in metadata:
+        yield f"fingerprint of the training data: {metadata['data_fingerprint'][:16]}"
+    for name, value in metadata.get("metrics", {}).items():
+        yield f"{name.replace('_', ' ')}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}"
+    yield f"written by bec_mace {metadata['package_version']}, format {metadata['format_version']}"

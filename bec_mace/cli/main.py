@@ -1,0 +1,23 @@
+"""The command ``bec-mace``."""
+
+from __future__ import annotations
+
+import click
+
+from bec_mace import __version__
+from bec_mace.cli.evaluate import evaluate_command
+from bec_mace.cli.failures import CarefulGroup
+from bec_mace.cli.info import info_command
+from bec_mace.cli.predict import predict_command
+from bec_mace.cli.train import train_command
+
+
+@click.group(cls=CarefulGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", prog_name="bec-mace")
+@click.option("--debug", is_flag=True, help="Print the full traceback of an error.")
+def main(debug: bool) -> None:
+    """Learn and predict Born effective charges, Z*[polarization, displacement] in e."""
+
+
+for _command in (train_command, evaluate_command, predict_command, info_command):
+    main.add_command(_command)

@@ -1,0 +1,86 @@
+"""Options and steps that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bec_mace.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from bec_mace.models import PolarizationModel
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def computing_options(command: Command) -> Command:
+    """Add --device, --precision and --batch-size."""
+    for option in (
+        click.option("--batch-size", type=click.IntRange(min=1), help="Largest number of structures in a batch."),
+        click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    ):
+        command = option(command)
+    return command
+
+
+def label_options(command: Command) -> Command:
+    """Add --key and --index-order."""
+    for option in (
+        click.option("--index-order", type=click.Choice(["polarization_first", "displacement_first"]),
+                     default="polarization_first", show_default=True, help="Order of the indices of Z* in the files."),
+        click.option("--key", "keys", multiple=True, metavar="PROPERTY=KEY",
+                     help="Key of a property in the files, such as born_effective_charges=my_becs."),
+    ):
+        command = option(command)
+    return command
+
+
+def parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
+    """Read PROPERTY=KEY texts.
+
+    Raises:
+        DataError: A text has no ``=``, or nothing on one side of it.
+    """
+    pairs = {}
+    for text in keys:
+        name, _, key = text.partition("=")
+        if not name or not key:
+            raise DataError(f"--key {text}: expected PROPERTY=KEY, for example born_effective_charges=my_becs")
+        pairs[name] = key
+    return pairs
+
+
+def load(name: str, device: str, precision: str) -> PolarizationModel:
+    """Load a model onto a device.
+
+    Raises:
+        ModelError: There is no such model, or no such device.
+    """
+    import torch
+
+    from bec_mace.models import load_model
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"--device {device}: torch cannot use it ({reason}); use cpu or auto") from None
+    return load_model(name, device=device, dtype={"float32": torch.float32, "float64": torch.float64}[precision])
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output file before the work starts.
+
+    Raises:
+        DataError: Its folder does not exist, or it is a folder itself.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist; make it first")

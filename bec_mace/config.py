@@ -1,0 +1,217 @@
+"""The schema of a training run, read from YAML.
+
+Every key, its default and its meaning stand here and nowhere else. A mistake in the file never starts a run:
+:func:`load_config` lists all of them at once, each with its line.
+
+Neither torch nor mace is imported here, so that a mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bec_mace.config_checks import (
+    FileList,
+    Head,
+    PropertyName,
+    Whole,
+    check_element,
+    check_irreps,
+    check_optional_split,
+    check_schedule,
+    check_split,
+    check_unique_heads,
+    cross_check,
+)
+from bec_mace.config_errors import explain, raise_mistakes
+from bec_mace.config_yaml import apply_overrides, dump_text, read_document, write_document
+from bec_mace.errors import ConfigError
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class IndexFile(Section):
+    """A set given by frame numbers of the training files."""
+
+    indices: str = Field(description="Text file of frame numbers, counted from 0 over all training files.")
+
+
+Split = float | str | list[str] | IndexFile
+
+
+class DataConfig(Section):
+    """Which structures and labels to train on. Paths are relative to the working directory."""
+
+    train: FileList = Field(description="File, glob or list of files of training structures; anything ASE reads.")
+    validation: Annotated[Split, BeforeValidator(check_split)] = Field(
+        default=0.1, description="Fraction of the training files, file(s) of its own, or {indices: FILE}.")
+    test: Annotated[Split | None, BeforeValidator(check_optional_split)] = Field(
+        default=None, description="As validation; evaluated once at the end. Null for no test set.")
+    keys: dict[PropertyName, str] = Field(
+        default_factory=dict, description="Key in the files for a property, where the usual names do not fit.")
+    index_order: Literal["polarization_first", "displacement_first"] = Field(
+        default="polarization_first", description="Order of the two indices of Z* in the files.")
+    allow_missing: list[PropertyName] = Field(
+        default_factory=list, description="Properties that some frames may lack; those frames do not count for them.")
+    seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
+
+
+class ModelConfig(Section):
+    """The network and its heads. It is stored in every checkpoint."""
+
+    kind: Literal["network"] = Field(default="network", description="Kind of model.")
+    r_max: float = Field(gt=0, description="Cutoff radius in Å.")
+    channels: Whole = Field(default=32, gt=0, description="Channels per irreducible representation.")
+    max_l: Whole = Field(default=2, ge=0, description="Highest degree of the spherical harmonics of the edges.")
+    hidden_irreps: Annotated[str | None, AfterValidator(check_irreps)] = Field(
+        default=None, description="Node features, such as '32x0e + 32x1o'. Null: channels for each l <= hidden_max_l.")
+    hidden_max_l: Whole = Field(default=1, ge=0, description="Highest degree of the node features.")
+    correlation: Whole = Field(default=2, ge=1, description="Number of neighbours that one product block couples.")
+    num_interactions: Whole = Field(default=2, ge=1, description="Number of layers of message passing.")
+    radial_basis: Literal["bessel", "gaussian", "chebyshev"] = Field(
+        default="bessel", description="Functions of the distance.")
+    num_radial: Whole = Field(default=8, ge=1, description="Number of functions of the distance.")
+    cutoff_power: Whole = Field(default=5, ge=2, description="Power p of the polynomial cutoff; smooth to order p - 1.")
+    radial_mlp: list[Whole] = Field(default=[64, 64], description="Widths of the network of the distance.")
+    readout_mlp: list[Whole] = Field(default=[16], description="Widths of the readout after the last layer.")
+    heads: Annotated[list[Head], Field(min_length=1), AfterValidator(check_unique_heads)] = Field(
+        description="One or more of monopole, charge_transfer, dipole, direct, energy; {name: {option: value}} "
+                    "sets options of a head.")
+    reference_charges: bool = Field(default=True, description="Learn one constant charge per element.")
+    acoustic_sum_rule: Literal["project", "none"] | None = Field(
+        default=None, description="project subtracts the mean tensor of each cell. Null: project when a monopole or "
+                                  "direct head is there.")
+
+    @property
+    def head_options(self) -> dict[str, dict[str, Any]]:
+        """The heads by name, each with its options, in the order of the file."""
+        return {name: options for head in self.heads
+                for name, options in ({head: {}} if isinstance(head, str) else head).items()}
+
+
+class OptimizerConfig(Section):
+    """How a gradient becomes a step."""
+
+    name: Literal["adam", "adamw"] = Field(default="adam", description="Optimizer.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Highest learning rate, after the warm-up.")
+    amsgrad: bool = Field(default=True, description="Use the largest second moment so far.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights.")
+
+
+class ScheduleConfig(Section):
+    """How the learning rate changes during the run."""
+
+    name: Literal["cosine", "plateau", "constant"] = Field(default="cosine", description="Kind of schedule.")
+    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs of linear increase from zero.")
+    final_fraction: float = Field(default=0.01, ge=0, le=1, description="cosine: last rate over the highest rate.")
+    patience: Whole = Field(default=20, ge=1, description="plateau: validations without gain before a cut.")
+    factor: float = Field(default=0.5, gt=0, lt=1, description="plateau: factor of each cut.")
+
+    @model_validator(mode="after")
+    def _only_options_of_this_schedule(self) -> ScheduleConfig:
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        check_schedule(self.name, {name: getattr(self, name) != default for name, default in defaults.items()})
+        return self
+
+
+class LossConfig(Section):
+    """What is minimised: a weighted sum of mean squared errors."""
+
+    weights: Annotated[dict[PropertyName, Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+        default={"born_effective_charges": 1.0}, description="Weight of each property that is trained.")
+    element_weights: dict[Annotated[str, AfterValidator(check_element)], Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Weight of the atoms of an element in per-atom properties; 1 if not named.")
+
+
+class TrainingConfig(Section):
+    """How long and how to train."""
+
+    epochs: Whole = Field(ge=1, description="Passes over the training set.")
+    batch_size: Whole = Field(default=1, ge=1, description="Frames per step, over all processes.")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of the learning rate.")
+    ema_decay: float | None = Field(
+        default=0.99, gt=0, lt=1, description="Decay per step of the averaged weights. Null: no average.")
+    gradient_clip: float | None = Field(default=10.0, gt=0, description="Largest norm of the gradient. Null: no limit.")
+    loss: LossConfig = Field(default_factory=LossConfig, description="Loss.")
+    early_stopping_patience: Whole | None = Field(
+        default=None, ge=1, description="Stop after this many validations without gain. Null: never.")
+    validate_every: Whole = Field(default=1, ge=1, description="Epochs between validations.")
+    time_limit_minutes: float | None = Field(
+        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit.")
+
+
+class RunConfig(Section):
+    """Everything that defines a training run."""
+
+    output: Path = Field(default=Path("runs/run"), strict=False,
+                         description="Run folder. Default when read from a file: runs/ and the name of the file.")
+    seed: Whole = Field(default=0, ge=0, description="Seed of the initial weights and of the order of frames.")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$",
+                        description="auto, cpu, cuda, cuda:N, mps or xpu. auto takes a GPU when there is one.")
+    precision: Literal["float32", "float64"] = Field(default="float32", description="Floating-point type.")
+    num_processes: Whole = Field(
+        default=1, ge=1, description="Processes (GPUs) to start here; torchrun and SLURM set this by themselves.")
+    data: DataConfig = Field(description="Structures and labels.")
+    model: ModelConfig = Field(description="Network and heads.")
+    training: TrainingConfig = Field(description="Length, optimizer, loss.")
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> RunConfig:
+        raise_mistakes("RunConfig", [(0, f"{'.'.join(map(str, found.location))}: {found.message}")
+                                     for found in cross_check(self.model_dump(mode="json"))])
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a configuration file.
+
+    Args:
+        path: The YAML file.
+        overrides: Texts such as ``"training.epochs=5"`` that win over the file and pass the same checks.
+
+    Returns:
+        The complete configuration, defaults filled in.
+
+    Raises:
+        ConfigError: Something is wrong. The message lists every mistake with its line.
+    """
+    document = read_document(path)
+    apply_overrides(document, overrides)
+    values = {"output": f"runs/{Path(path).stem}", **document.values}
+    mistakes = list(document.mistakes)
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        mistakes += explain(error, RunConfig)
+        mistakes += [found for found in cross_check(values)
+                     if not any(other.location[:len(found.location)] == found.location for other in mistakes)]
+    except ConfigError:
+        mistakes += cross_check(values)
+    lines = []
+    for found in mistakes:
+        line, origin = document.source(found.location)
+        lines.append((line, f"{origin}: {'.'.join(map(str, found.location))}: {found.message}"))
+    raise_mistakes(str(path), lines)
+    if config is None:
+        raise ConfigError(f"{path}: the configuration could not be read")
+    return config
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
+    """Write a complete configuration as YAML that :func:`load_config` reads back to the same values."""
+    write_document(config.model_dump(mode="json"), path)
+
+
+def format_config(config: RunConfig) -> str:
+    """Return a complete configuration as YAML text."""
+    return dump_text(config.model_dump(mode="json"))

@@ -1,0 +1,48 @@
+"""What makes two frames, or two data sets, the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from bec_mace.data.frames import Frame
+
+# Positions and cells that agree to this many decimals of an Å belong to the same frame.
+_DECIMALS = 5
+
+
+def structure_fingerprint(frame: Frame) -> str:
+    """Hash of elements, positions, cell and periodicity, rounded to 1e-5 Å. Labels do not count."""
+    digest = sha256(frame.atomic_numbers.astype(np.int64).tobytes())
+    digest.update(frame.pbc.astype(bool).tobytes())
+    for array in (frame.positions, frame.cell[frame.pbc]):
+        # Adding zero turns -0.0 into 0.0.
+        digest.update((np.round(array, _DECIMALS) + 0.0).tobytes())
+    return digest.hexdigest()
+
+
+def data_fingerprint(frames: Iterable[Frame]) -> str:
+    """Hash of all frames in their order: numbers, positions, cell, periodicity and labels, to the last bit."""
+    digest = sha256()
+    for frame in frames:
+        for array in (frame.atomic_numbers, frame.positions, frame.cell, frame.pbc):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for name in sorted(frame.labels):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(frame.labels[name]).tobytes())
+    return digest.hexdigest()
+
+
+def identical_frames(frames: Sequence[Frame]) -> list[list[int]]:
+    """Groups of two or more frames that are identical, each as ascending positions in ``frames``."""
+    return [group for group in group_identical(frames) if len(group) > 1]
+
+
+def group_identical(frames: Sequence[Frame]) -> list[list[int]]:
+    """All frames as positions in ``frames``, grouped by structure, in the order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for index, frame in enumerate(frames):
+        groups.setdefault(structure_fingerprint(frame), []).append(index)
+    return list(groups.values())

@@ -1,0 +1,78 @@
+"""Graphs: what a model sees of one or several frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A batch of one or more frames with their periodic neighbour lists.
+
+    An edge runs from a sender to a receiver. The sender may be a periodic image: its position is
+    ``positions[sender] + edge_shifts @ cell``. The edge vector is receiver minus sender.
+
+    Attributes:
+        positions: Cartesian positions of shape (n_atoms, 3), in Å.
+        atomic_numbers: Of shape (n_atoms,), int64.
+        frame_index: The frame of each atom, of shape (n_atoms,), int64, ascending.
+        cell: Lattice vectors as rows, of shape (n_frames, 3, 3), in Å. Zero rows where there is no lattice vector.
+        pbc: Periodic directions, of shape (n_frames, 3), bool.
+        edge_index: (sender, receiver), of shape (2, n_edges), int64, sorted by receiver.
+        edge_shifts: Lattice translations of the sender, of shape (n_edges, 3), whole numbers in the dtype of positions.
+        labels: Reference values by property name: (n_atoms, ...) or (n_frames, ...).
+        masks: For each label, the frames that hold it, of shape (n_frames,), bool. Labels elsewhere are zero.
+    """
+
+    positions: Tensor
+    atomic_numbers: Tensor
+    frame_index: Tensor
+    cell: Tensor
+    pbc: Tensor
+    edge_index: Tensor
+    edge_shifts: Tensor
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in all frames."""
+        return self.positions.shape[0]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.cell.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed edges."""
+        return self.edge_index.shape[1]
+
+    def atoms_per_frame(self) -> Tensor:
+        """Number of atoms of each frame, of shape (n_frames,)."""
+        return torch.bincount(self.frame_index, minlength=self.n_frames)
+
+    def edge_vectors(self) -> Tensor:
+        """Receiver minus sender image, of shape (n_edges, 3), in Å; differentiable in ``positions``."""
+        sender, receiver = self.edge_index
+        cell = self.cell[self.frame_index[receiver]]
+        shift = torch.einsum("ei,eij->ej", self.edge_shifts, cell)
+        return self.positions[receiver] - self.positions[sender] - shift
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
+        """Copy to a device, with all floating-point tensors in ``dtype``."""
+
+        def move(value: Tensor) -> Tensor:
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        return replace(
+            self,
+            **{name: move(getattr(self, name)) for name in (
+                "positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts")},
+            labels={name: move(value) for name, value in self.labels.items()},
+            masks={name: move(value) for name, value in self.masks.items()},
+        )

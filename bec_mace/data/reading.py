@@ -1,0 +1,155 @@
+"""Files to frames."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bec_mace import datasets
+from bec_mace.data.frames import Frame
+from bec_mace.data.labels import check_index_order, check_names, file_keys
+from bec_mace.errors import DataError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Paths = str | Path | Sequence[str | Path]
+INCLUDED = "bec_mace:"
+
+
+def read_frames(
+    paths: Paths,
+    *,
+    keys: Mapping[str, str] | None = None,
+    index_order: str = "polarization_first",
+    properties: Collection[str] | None = None,
+    require: Collection[str] = (),
+    allow_missing: Collection[str] = (),
+) -> list[Frame]:
+    """Read structures and labels from any files that ASE reads.
+
+    Args:
+        paths: A file, a glob, or a list of them; compressed files too. ``"bec_mace:NAME"`` is a data set that is
+            included in the package.
+        keys: Key of a property in the files, by property name. Replaces the known aliases.
+        index_order: Order of the indices of Born effective charges in the files: ``"polarization_first"``,
+            Z[polarization, displacement] (VASP, Abinit, phonopy), or ``"displacement_first"``, its transpose.
+        properties: Labels to read; all that are known when None. Those in ``require`` are always read.
+        require: Properties that every frame must have.
+        allow_missing: Properties of ``require`` that some frames, but not all, may lack.
+
+    Returns:
+        Frames in the order of the files. A glob is sorted by name.
+
+    Raises:
+        DataError: A file that is missing or cannot be read, a frame that cannot be used, or a required property
+            that is not there.
+    """
+    check_index_order(index_order)
+    for option, names in (("keys", keys or {}), ("properties", properties or ()), ("require", require),
+                          ("allow_missing", allow_missing)):
+        check_names(names, option)
+    wanted = None if properties is None else [*dict.fromkeys([*properties, *require])]
+    frames = []
+    seen: set[str] = set()
+    for path in expand(paths):
+        for number, atoms in enumerate(_read_atoms(path)):
+            seen |= file_keys(atoms)
+            frames.append(Frame.from_atoms(atoms, keys=keys, index_order=index_order, properties=wanted,
+                                           source=f"{path}, frame {number}"))
+    check_complete(frames, require, allow_missing, keys=keys, seen=seen)
+    return frames
+
+
+def expand(paths: Paths) -> list[Path]:
+    """The files that a path, glob or list stands for.
+
+    Raises:
+        DataError: Nothing is there, or a file is named twice.
+    """
+    files: list[Path] = []
+    for entry in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        text = os.fspath(entry)
+        if text.startswith(INCLUDED):
+            files.append(datasets.path(text[len(INCLUDED):]))
+        elif Path(text).expanduser().is_file():
+            files.append(Path(text).expanduser())
+        else:
+            found = sorted(Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True))
+            found = [path for path in found if path.is_file()]
+            if not found:
+                raise DataError(f"{text}: no such file. Paths are relative to {Path.cwd()}.")
+            files.extend(found)
+    if not files:
+        raise DataError("No files of structures were named.")
+    seen: set[Path] = set()
+    for path in files:
+        if path.resolve() in seen:
+            raise DataError(f"{path}: named twice. Name every file once.")
+        seen.add(path.resolve())
+    return files
+
+
+def check_complete(
+    frames: Sequence[Frame],
+    require: Collection[str],
+    allow_missing: Collection[str] = (),
+    *,
+    keys: Mapping[str, str] | None = None,
+    seen: Collection[str] = (),
+) -> None:
+    """Check that the frames hold the properties that they must.
+
+    Args:
+        frames: Frames to check.
+        require: Properties that every frame must have.
+        allow_missing: Properties of ``require`` that some, but not all, may lack.
+        keys: The key that was asked for, by property name; for the message.
+        seen: The keys that the files have; for the message.
+
+    Raises:
+        DataError: How many frames hold the property, and which is the first that does not.
+    """
+    for name in require:
+        missing = [frame for frame in frames if name not in frame.labels]
+        if not missing:
+            continue
+        found = len(frames) - len(missing)
+        key = f" (key {keys[name]!r})" if keys and name in keys else ""
+        count = f"{name}{key}: found in {found} of {len(frames)} frames"
+        if found == 0:
+            held = f" The files hold: {', '.join(sorted(seen))}." if seen else ""
+            raise DataError(f"{count} (first: {missing[0].source}).{held} Name its key under keys.")
+        if name not in allow_missing:
+            raise DataError(f"{count} (first missing: {missing[0].source}). "
+                            f"Add {name} to allow_missing to leave those frames out of its loss.")
+
+
+def _read_atoms(path: Path) -> Iterator[Atoms]:
+    """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError."""
+    import ase.io
+
+    reader = ase.io.iread(path, index=":")
+    number = 0
+    while (atoms := _next_atoms(reader, path, number)) is not None:
+        yield atoms
+        number += 1
+    if number == 0:
+        raise DataError(f"{path}: no structures in this file.")
+
+
+def _next_atoms(reader: Iterator[Atoms], path: Path, number: int) -> Atoms | None:
+    try:
+        # ASE's remarks about a file are about its parser, not about what the user can change. They are silenced for
+        # one step at a time: a generator that is left suspended must not hold the filter.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return next(reader, None)
+    except Exception as error:  # ASE's readers raise whatever their parsing meets.
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DataError(f"{path}, frame {number}: ASE cannot read it ({reason}). "
+                        "Check the file and its format.") from error

@@ -1,0 +1,91 @@
+"""What a model must know of the training frames before it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bec_mace.data.frames import Frame
+from bec_mace.data.neighbours import find_neighbours
+from bec_mace.errors import DataError
+
+# The mean number of neighbours needs no more frames than this.
+_MAX_FRAMES = 1000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Scales and references from the training frames.
+
+    Attributes:
+        avg_num_neighbors: Mean number of neighbours of an atom within r_max.
+        reference_charges: Mean of tr Z / 3 by atomic number, in e; empty without Born effective charges.
+        reference_energies: Energy per atom by atomic number, in eV, by least squares; empty without energies.
+        rms_forces: Root mean square of the force components, in eV/Å; None without forces.
+    """
+
+    avg_num_neighbors: float
+    reference_charges: dict[int, float]
+    reference_energies: dict[int, float]
+    rms_forces: float | None
+
+
+def compute_statistics(frames: Sequence[Frame], r_max: float) -> Statistics:
+    """Compute the statistics of the training frames.
+
+    Args:
+        frames: Training frames.
+        r_max: Cutoff of the model, in Å.
+
+    Raises:
+        DataError: There are no frames.
+    """
+    if not frames:
+        raise DataError("Statistics need at least one frame, got none.")
+    return Statistics(
+        avg_num_neighbors=mean_neighbours(frames, r_max),
+        reference_charges=mean_charges(frames),
+        reference_energies=fit_energies(frames),
+        rms_forces=_rms_forces(frames),
+    )
+
+
+def mean_neighbours(frames: Sequence[Frame], r_max: float) -> float:
+    """Mean number of neighbours of an atom within r_max, from at most 1000 frames spread evenly."""
+    step = -(-len(frames) // _MAX_FRAMES)
+    chosen = frames[::step]
+    edges = sum(len(find_neighbours(frame, r_max).sender) for frame in chosen)
+    return edges / sum(len(frame) for frame in chosen)
+
+
+def mean_charges(frames: Sequence[Frame]) -> dict[int, float]:
+    """Mean of tr Z / 3 by atomic number, in e: the best isotropic charge of each element in the least-squares sense."""
+    labelled = [frame for frame in frames if "born_effective_charges" in frame.labels]
+    if not labelled:
+        return {}
+    numbers = np.concatenate([frame.atomic_numbers for frame in labelled])
+    traces = np.concatenate([np.trace(frame.labels["born_effective_charges"], axis1=1, axis2=2) for frame in labelled])
+    return {int(number): float(traces[numbers == number].mean() / 3) for number in np.unique(numbers)}
+
+
+def fit_energies(frames: Sequence[Frame]) -> dict[int, float]:
+    """Energy per atom by atomic number, in eV.
+
+    Least squares of E_frame = sum_i e_{Z_i}. Where the compositions do not tell the elements apart, as in a set of
+    one compound, it is the solution of smallest norm.
+    """
+    labelled = [frame for frame in frames if "energy" in frame.labels]
+    if not labelled:
+        return {}
+    elements = np.unique(np.concatenate([frame.atomic_numbers for frame in labelled]))
+    counts = np.array([(frame.atomic_numbers[:, None] == elements).sum(axis=0) for frame in labelled], dtype=np.float64)
+    energies = np.array([frame.labels["energy"] for frame in labelled])
+    solution = np.linalg.lstsq(counts, energies, rcond=None)[0]
+    return {int(number): float(energy) for number, energy in zip(elements, solution, strict=True)}
+
+
+def _rms_forces(frames: Sequence[Frame]) -> float | None:
+    forces = [frame.labels["forces"] for frame in frames if "forces" in frame.labels]
+    return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None

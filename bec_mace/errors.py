@@ -1,0 +1,27 @@
+"""Errors that a user can act on.
+
+Every mistake a user can make ends as one of these. The message says what is wrong, where (file, frame, key), and
+what to do. The command line prints the message and exits with status 2.
+"""
+
+from __future__ import annotations
+
+
+class BecMaceError(Exception):
+    """A mistake in the input of bec_mace, described for the person who made it."""
+
+
+class ConfigError(BecMaceError):
+    """The configuration file cannot be used."""
+
+
+class DataError(BecMaceError):
+    """A file of structures or labels cannot be used."""
+
+
+class ModelError(BecMaceError):
+    """A model cannot be built, saved, loaded, or used on this structure."""
+
+
+class TrainingError(BecMaceError):
+    """A training run cannot start or cannot go on."""

@@ -1,0 +1,257 @@
+"""The MACE backbone: blocks of mace-torch, evaluated with dense kernels. The only file that imports mace."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bec_mace.config import ModelConfig
+from bec_mace.errors import ModelError
+from bec_mace.models.environments import Environments
+from bec_mace.models.convolution import Convolution, Path
+from bec_mace.models.kernels import contract_monomials, mix_channels, mix_channels_by_element, symmetrize_couplings
+from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
+
+# e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
+torch.serialization.add_safe_globals([slice])
+logging.getLogger("root").addFilter(lambda record: "cuequivariance" not in record.getMessage())
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    warnings.simplefilter("ignore")
+    from e3nn import o3
+    from mace.modules.blocks import (
+        EquivariantProductBasisBlock,
+        LinearNodeEmbeddingBlock,
+        RadialEmbeddingBlock,
+        RealAgnosticResidualInteractionBlock,
+    )
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_default_dtype(previous)
+
+
+def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
+    """The irreps of the node features; every irrep must have the same number of channels.
+
+    Raises:
+        ModelError: The irreps cannot be read, lack scalars, or have different multiplicities.
+    """
+    text = config.hidden_irreps
+    if text is None:
+        return o3.Irreps([(config.channels, (l, (-1) ** l)) for l in range(config.hidden_max_l + 1)])
+    try:
+        irreps = o3.Irreps(text).sort().irreps.simplify()
+    except ValueError as exc:
+        raise ModelError(f"model.hidden_irreps: cannot read '{text}' ({exc}); write it like '32x0e + 32x1o'.") from exc
+    if irreps.count(o3.Irrep("0e")) == 0 or len({mul for mul, _ in irreps}) != 1:
+        raise ModelError(
+            f"model.hidden_irreps: '{text}' must hold 0e, and every irrep the same number of channels; "
+            "write it like '32x0e + 32x1o'.")
+    return irreps
+
+
+def component_slices(irreps: o3.Irreps) -> list[slice]:
+    """Where the components of each irrep stand in features of shape (n, n_components, n_channels)."""
+    slices, start = [], 0
+    for _, ir in irreps:
+        slices.append(slice(start, start + ir.dim))
+        start += ir.dim
+    return slices
+
+
+class EdgeFeatures(NamedTuple):
+    """Functions of the edge vectors that all layers share.
+
+    Attributes:
+        vectors: Of shape (n_edges, 3), in Å.
+        harmonics: Spherical harmonics, of shape (n_edges, n_harmonics).
+        lengths: Of shape (n_edges, 1), in Å.
+        radial: Radial functions, of shape (n_edges, num_radial), a constant to autograd.
+        radial_slopes: Their derivatives by the length.
+    """
+
+    vectors: Tensor
+    harmonics: Tensor
+    lengths: Tensor
+    radial: Tensor
+    radial_slopes: Tensor
+
+
+class Layer(torch.nn.Module):
+    """One message-passing layer: interaction and product basis.
+
+    Features have shape (n_atoms, n_components, n_channels).
+    """
+
+    def __init__(self, interaction: torch.nn.Module, product: torch.nn.Module) -> None:
+        super().__init__()
+        self.interaction = interaction
+        self.product = product
+        self.irreps_in = o3.Irreps(interaction.node_feats_irreps)
+        self.irreps_out = o3.Irreps(interaction.hidden_irreps)
+        self._paths = _convolution_paths(interaction.conv_tp)
+        self._degree = 0
+        for number, contraction in enumerate(product.symmetric_contractions.contractions):
+            self._degree = contraction.correlation
+            for nu in range(1, contraction.correlation + 1):
+                coupling = contraction.U_tensors(nu)
+                coupling = coupling.unsqueeze(0) if coupling.dim() == nu + 1 else coupling
+                self.register_buffer(f"couplings_{number}_{nu}", symmetrize_couplings(coupling, nu), persistent=False)
+
+    def prepare(self, node_feats: Tensor) -> Tensor:
+        """What neighbours will gather: a linear map of the features."""
+        return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in))
+
+    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> Tensor:
+        """New features of shape (n_atoms, n_components, n_channels) from own and gathered ones."""
+        interaction = self.interaction
+        harmonics = edges.harmonics
+        weights = self._radial_weights(edges).view(len(harmonics), len(self._paths), -1)
+        paths = [Path(p.feature, p.harmonic, p.message, p.coupling.to(harmonics)) for p in self._paths]
+        messages = Convolution(paths, env.n_slots)(sender_feats, harmonics, weights)
+        parts = messages.split([path.d3 for path in paths], dim=1)
+        message = _apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
+        present = [index for index, count in enumerate(env.counts) if count]
+        counts = [env.counts[index] for index in present]
+        basis = contract_monomials(message, self._polynomials(present), counts, self._degree)
+        out = _apply_linear(self.product.linear, _split(basis, self.irreps_out))
+        return out + self._skip(node_feats, env)
+
+    def _radial_weights(self, edges: EdgeFeatures) -> Tensor:
+        """The radial network and its derivative, of shape (n_edges, n_paths * n_channels)."""
+        network = self.interaction.conv_tp_weights
+        values, slopes = edges.radial, edges.radial_slopes
+        *hidden, last = network
+        for layer in hidden:
+            weight = layer.weight / layer.h_in ** 0.5
+            values, slopes = silu_with_derivative(values @ weight, slopes @ weight, layer.act.cst)
+        weight = last.weight / last.h_in ** 0.5
+        return with_derivative(edges.lengths, values @ weight, slopes @ weight)
+
+    def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
+        """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""
+        index = torch.tensor(present, device=self.couplings_0_1.device)
+        rows = []
+        for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
+            weights = [*reversed(list(contraction.weights)), contraction.weights_max]
+            rows.append(torch.cat([
+                torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), weights[nu - 1][index])
+                for nu in range(1, self._degree + 1)], dim=-1))
+        return list(torch.cat(rows, dim=2).unbind(0))
+
+    def _skip(self, node_feats: Tensor, env: Environments) -> Tensor:
+        """The element-dependent linear map of the old features that is added to the new ones."""
+        skip = self.interaction.skip_tp
+        parts = _split(node_feats, self.irreps_in)
+        n_channels = node_feats.shape[2]
+        out = [node_feats.new_zeros((env.n_atoms, ir.dim, n_channels)) for _, ir in self.irreps_out]
+        for weight, instruction in zip(skip.weight_views(), skip.instructions, strict=True):
+            scale = instruction.path_weight / self.irreps_out[instruction.i_out].ir.dim ** 0.5
+            mixed = mix_channels_by_element(parts[instruction.i_in1], (weight * scale).unbind(1), env.counts)
+            out[instruction.i_out] = out[instruction.i_out] + mixed
+        return torch.cat(out, dim=1)
+
+
+def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
+    return [values[:, place] for place in component_slices(irreps)]
+
+
+def _apply_linear(linear: Any, parts: Sequence[Tensor]) -> Tensor:
+    """Evaluate an e3nn Linear on parts of shape (n, 2 l + 1, n_channels), one for each input irrep."""
+    incoming: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for weight, instruction in zip(linear.weight_views(), linear.instructions, strict=True):
+        incoming.setdefault(instruction.i_out, []).append((parts[instruction.i_in], weight * instruction.path_weight))
+    out = []
+    for index in range(len(linear.irreps_out)):
+        pairs = incoming[index]
+        stacked = torch.cat([part for part, _ in pairs], dim=2) if len(pairs) > 1 else pairs[0][0]
+        out.append(mix_channels(stacked, torch.cat([weight for _, weight in pairs])))
+    return torch.cat(out, dim=1)
+
+
+def _convolution_paths(conv_tp: Any) -> list[Path]:
+    """The couplings of an e3nn tensor product, in its order of weights, which is that of its results."""
+    features, harmonics = component_slices(conv_tp.irreps_in1), component_slices(conv_tp.irreps_in2)
+    messages = component_slices(conv_tp.irreps_out)
+    paths = []
+    for ins in conv_tp.instructions:
+        irreps = conv_tp.irreps_in1[ins.i_in1].ir, conv_tp.irreps_in2[ins.i_in2].ir, conv_tp.irreps_out[ins.i_out].ir
+        l1, l2, l3 = (ir.l for ir in irreps)
+        coupling = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * ins.path_weight
+        paths.append(Path(
+            features[ins.i_in1], harmonics[ins.i_in2], messages[ins.i_out],
+            coupling.permute(1, 0, 2).reshape(2 * l2 + 1, -1).contiguous()))
+    return paths
+
+
+class Backbone(torch.nn.Module):
+    """Embeddings and layers of MACE.
+
+    Reference: Batatia et al., NeurIPS 35, 11423 (2022).
+
+    Args:
+        config: Sizes of the network.
+        n_elements: Number of elements.
+        avg_num_neighbors: Mean number of neighbours in the training set; messages are divided by it.
+    """
+
+    def __init__(self, config: ModelConfig, n_elements: int, avg_num_neighbors: float) -> None:
+        super().__init__()
+        self.hidden_irreps = parse_hidden_irreps(config)
+        n_channels = self.hidden_irreps[0].mul
+        attrs, scalars = o3.Irreps([(n_elements, (0, 1))]), o3.Irreps([(n_channels, (0, 1))])
+        harmonics = o3.Irreps.spherical_harmonics(config.max_l)
+        messages = (harmonics * n_channels).sort().irreps.simplify()
+        with _default_dtype(torch.float64):
+            self.node_embedding = LinearNodeEmbeddingBlock(attrs, scalars)
+            self.radial_embedding = RadialEmbeddingBlock(
+                r_max=config.r_max, num_bessel=config.num_radial, num_polynomial_cutoff=config.cutoff_power,
+                radial_type=config.radial_basis)
+            self.spherical_harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
+            self.layers = torch.nn.ModuleList()
+            for number in range(config.num_interactions):
+                incoming = scalars if number == 0 else self.hidden_irreps
+                interaction = RealAgnosticResidualInteractionBlock(
+                    node_attrs_irreps=attrs, node_feats_irreps=incoming, edge_attrs_irreps=harmonics,
+                    edge_feats_irreps=o3.Irreps([(config.num_radial, (0, 1))]), target_irreps=messages,
+                    hidden_irreps=self.hidden_irreps, avg_num_neighbors=avg_num_neighbors,
+                    radial_MLP=list(config.radial_mlp))
+                product = EquivariantProductBasisBlock(
+                    node_feats_irreps=messages, target_irreps=self.hidden_irreps, correlation=config.correlation,
+                    num_elements=n_elements, use_sc=True, use_reduced_cg=False)
+                self.layers.append(Layer(interaction, product))
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of every irrep."""
+        return int(self.hidden_irreps[0].mul)
+
+    def embed_nodes(self, env: Environments) -> Tensor:
+        """Features of the elements, of shape (n_atoms, 1, n_channels)."""
+        linear = self.node_embedding.linear
+        (weight,), (instruction,) = list(linear.weight_views()), linear.instructions
+        return (weight * instruction.path_weight)[env.species].unsqueeze(1)
+
+    def embed_edges(self, vectors: Tensor) -> EdgeFeatures:
+        """Functions of edge vectors of shape (n_edges, 3) that all layers share."""
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        radial, slopes = basis_with_derivative(self._radial_functions, lengths)
+        return EdgeFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
+
+    def _radial_functions(self, lengths: Tensor) -> Tensor:
+        return self.radial_embedding.bessel_fn(lengths) * self.radial_embedding.cutoff_fn(lengths)

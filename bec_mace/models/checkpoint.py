@@ -1,0 +1,158 @@
+"""Saving and loading models: tensors as safetensors, everything else as JSON. Loading runs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from bec_mace import __version__
+from bec_mace.config import ModelConfig
+from bec_mace.data.statistics import Statistics
+from bec_mace.errors import ModelError
+from bec_mace.models.model import PolarizationModel, build_model
+
+FORMAT_VERSION = 1
+_UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "index_order": "polarization_first"}
+
+
+def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str, Any] | None = None) -> Path:
+    """Write PATH.safetensors and PATH.json; each is written whole or not at all.
+
+    Args:
+        model: The model.
+        path: Path without or with the ending ``.safetensors``.
+        metadata: What else to keep: training configuration, fingerprint of the data, metrics.
+
+    Returns:
+        The path of the safetensors file.
+    """
+    tensors_path = _tensors_path(path)
+    description = {
+        **(metadata or {}),
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "units": _UNITS,
+        "elements": [chemical_symbols[z] for z in model.elements],
+        "config": model.config.model_dump(mode="json"),
+        "statistics": dataclasses.asdict(model.statistics),
+        "number_of_parameters": sum(p.numel() for p in model.parameters()),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(model).items()}
+    tensors_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tensors_path.with_name(tensors_path.name + ".tmp")
+    save_file(tensors, temporary)
+    os.replace(temporary, tensors_path)
+    json_path = tensors_path.with_suffix(".json")
+    temporary = json_path.with_name(json_path.name + ".tmp")
+    temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, json_path)
+    return tensors_path
+
+
+def load_model(
+    path_or_name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> PolarizationModel:
+    """Load a model from a file, a run folder, or by the name of one that comes with the package.
+
+    Args:
+        path_or_name: ``"water"``, ``"runs/water"``, ``"runs/water/best"`` or ``"best.safetensors"``.
+        device: Where the weights go.
+        dtype: Floating-point type of weights and computation.
+
+    Raises:
+        ModelError: There is no such model, or its files do not fit together.
+    """
+    tensors_path = _find(path_or_name)
+    description = _read_description(tensors_path.with_suffix(".json"))
+    try:
+        config = ModelConfig.model_validate(description["config"])
+        statistics = _statistics(description["statistics"])
+        elements = [atomic_numbers[symbol] for symbol in description["elements"]]
+    except (KeyError, TypeError, ValidationError) as exc:
+        raise ModelError(
+            f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again.") from exc
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, elements, statistics, dtype)
+    try:
+        tensors = load_file(tensors_path)
+    except (SafetensorError, OSError) as exc:
+        raise ModelError(f"{tensors_path}: cannot be read ({exc}); the file is damaged, copy it again.") from exc
+    expected = _own_tensors(model)
+    wrong = sorted(
+        {name for name in tensors.keys() & expected.keys() if tensors[name].shape != expected[name].shape}
+        | (tensors.keys() ^ expected.keys()))
+    if wrong:
+        raise ModelError(
+            f"{tensors_path}: tensors do not fit the description beside it ({', '.join(wrong[:4])}); "
+            "keep the .safetensors and .json of one model together.")
+    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
+    model.metadata = description
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _own_tensors(model: PolarizationModel) -> dict[str, torch.Tensor]:
+    """Parameters, and the one buffer that is learned data; everything else follows from the configuration."""
+    tensors = dict(model.named_parameters())
+    tensors["reference_charges"] = model.reference_charges
+    return tensors
+
+
+def _statistics(values: Mapping[str, Any]) -> Statistics:
+    per_element = {name: {int(z): float(v) for z, v in values[name].items()}
+                   for name in ("reference_charges", "reference_energies")}
+    return Statistics(**{**values, **per_element})
+
+
+def _tensors_path(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
+
+
+def available_models() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("bec_mace") / "pretrained"
+    return sorted(p.name.removesuffix(".safetensors") for p in folder.iterdir() if p.name.endswith(".safetensors")) \
+        if folder.is_dir() else []
+
+
+def _find(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name)
+    candidates = [_tensors_path(path)]
+    if path.is_dir():
+        candidates.insert(0, path / "best.safetensors")
+    if path.suffix == ".json":
+        candidates.insert(0, path.with_suffix(".safetensors"))
+    if str(path_or_name) in available_models():
+        candidates.append(Path(str(resources.files("bec_mace") / "pretrained" / f"{path_or_name}.safetensors")))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ModelError(
+        f"there is no model '{path_or_name}': no such file, no run folder with best.safetensors, and not one of the "
+        f"models that come with the package ({', '.join(available_models()) or 'none'}).")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ModelError(f"{path}: missing; a model is two files, keep them together.") from exc
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{path}: cannot be read ({exc}); the file is damaged, copy it again.") from exc
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format version {version}, this package reads {FORMAT_VERSION}; "
+            "install the version of bec_mace that wrote it, or save the model again.")
+    return description

@@ -1,0 +1,86 @@
+"""The charge-transfer head: an antisymmetric flow of charge along every edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bec_mace.models.environments import Environments
+from bec_mace.models.heads.base import Head, mlp
+from bec_mace.models.heads.features import Features
+from bec_mace.models.radial import with_derivative
+from bec_mace.models.response import Sources
+
+
+class ChargeTransferHead(Head):
+    r"""Charge :math:`w_{ij} = \phi_{ij} - \phi_{ji}` that j gives to i, over every edge.
+
+    .. math:: P = \tfrac12 \sum_{ij} w_{ij} (r_i - r_j) = \sum_{ij} \phi_{ij} (r_i - r_j), \qquad q_i = \sum_j w_{ij} .
+
+    The charges sum to zero exactly.
+    """
+
+    provides = frozenset({"born_effective_charges", "charges", "dipole", "polarization"})
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.flow = FlowStage(features)
+
+    def stage(self) -> torch.nn.Module:
+        """The hop over the edges that the flow needs."""
+        return self.flow
+
+
+class FlowStage(torch.nn.Module):
+    r"""The flow :math:`\phi_{ij} = \sum_c R_c(r_{ij}) \, \sigma(a_i + b_j + t_{ij})_c`.
+
+    a and b are linear in the scalars of receiver and sender, and t is linear in the projections of their vectors on the
+    edge. R is linear in the radial functions, so that the flow is smooth at the cutoff.
+    """
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        n_hidden = features.readout_mlp[0] if features.readout_mlp else features.n_channels
+        self.n_hidden = n_hidden
+        self.place = features.components.get("1o")
+        self.receiver = torch.nn.Linear(features.n_channels, n_hidden)
+        self.sender = torch.nn.Linear(features.n_channels, n_hidden, bias=False)
+        if self.place is not None:
+            self.receiver_vectors = torch.nn.Linear(features.n_channels, n_hidden, bias=False)
+            self.sender_vectors = torch.nn.Linear(features.n_channels, n_hidden, bias=False)
+        self.radial = torch.nn.Linear(features.n_radial, n_hidden, bias=False)
+        self.mix = mlp(n_hidden, (), n_hidden)
+
+    def prepare(self, node_feats: Tensor) -> Tensor:
+        """Sender's part, of shape (n_atoms, 1 or 4, n_hidden)."""
+        scalars = self.sender(node_feats[:, :1])
+        if self.place is None:
+            return scalars
+        return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1)
+
+    def propagate(
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+    ) -> tuple[None, Sources]:
+        """Polarization of the flow at each receiver, of shape (n_atoms, 3), in e Å."""
+        vectors = edge_feats[0]
+        flow = self.flow(node_feats, sender_feats, edge_feats, env)
+        return None, Sources(
+            dipoles=env.sum_over_slots(flow.unsqueeze(1) * vectors),
+            transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow),
+        )
+
+    def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments) -> Tensor:
+        """phi of each edge, of shape (n_edges,), in e."""
+        _, harmonics, lengths, values, slopes = edge_feats
+        radial = with_derivative(lengths, values, slopes)
+        own = self.receiver(node_feats[:, :1])
+        hidden = sender_feats.view(env.n_atoms, env.n_slots, -1, self.n_hidden)
+        value = own + hidden[:, :, 0]
+        if self.place is not None:
+            unit = harmonics[:, 1:4].view(env.n_atoms, env.n_slots, 1, 3)
+            vectors = self.receiver_vectors(node_feats[:, self.place]).unsqueeze(1) - hidden[:, :, 1:]
+            value = value + (unit @ vectors).squeeze(2)
+        value = self.mix(torch.nn.functional.silu(value))
+        return (value.view(-1, self.n_hidden) * self.radial(radial)).sum(dim=-1)

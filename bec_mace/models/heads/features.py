@@ -1,0 +1,31 @@
+"""What a head is told of the features it will read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Features:
+    """Sizes of the features and of the readouts.
+
+    Attributes:
+        n_layers: Number of layers.
+        n_channels: Channels of every irrep.
+        components: Where the components of each irrep ("0e", "1o") stand.
+        n_radial: Number of radial basis functions of an edge.
+        readout_mlp: Hidden units of the last layer's readouts.
+        elements: Atomic numbers that the model knows.
+        reference_energies: Energy of an isolated atom of each element, in eV.
+        energy_scale: Typical size of an energy per atom, in eV.
+    """
+
+    n_layers: int
+    n_channels: int
+    components: Mapping[str, slice]
+    n_radial: int
+    readout_mlp: tuple[int, ...]
+    elements: tuple[int, ...]
+    reference_energies: tuple[float, ...]
+    energy_scale: float

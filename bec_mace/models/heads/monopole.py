@@ -1,0 +1,24 @@
+"""The monopole head: a charge per atom."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bec_mace.models.environments import Environments
+from bec_mace.models.heads.base import Head, ScalarReadouts
+from bec_mace.models.heads.features import Features
+from bec_mace.models.response import Sources
+
+
+class MonopoleHead(Head):
+    r"""A charge q_i per atom; its polarization is :math:`\sum_i q_i r_i`."""
+
+    provides = frozenset({"born_effective_charges", "charges", "dipole"})
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.readouts = ScalarReadouts(features.n_layers, features.n_channels, features.readout_mlp)
+
+    def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:
+        """Charges, in e."""
+        return Sources(charges=self.readouts(layer, node_feats))

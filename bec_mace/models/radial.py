@@ -1,0 +1,59 @@
+r"""Radial weights together with their derivative, so that differentiating by the distance costs one product.
+
+A radial network maps a distance to hundreds of weights. Pulled back channel by channel through its layers, its derivative
+would be computed once for each component of the polarization; here R(r) and dR/dr are computed side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Functions of the distance and their derivatives, each of shape (n, n_functions), for lengths of shape (n, 1).
+
+    The second is a constant to autograd.
+    """
+    with torch.no_grad():
+        return torch.func.jvp(functions, (lengths,), (torch.ones_like(lengths),))
+
+
+def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
+    """Declare ``slopes`` the derivative of ``values`` by ``lengths``.
+
+    Args:
+        lengths: Of shape (n, 1).
+        values: Of shape (n, ...), not connected to ``lengths``.
+        slopes: Of the shape of ``values``; may depend on parameters, and is a constant in ``lengths``: second derivatives by
+            the distance are not represented.
+    """
+    out: Tensor = _WithDerivative.apply(lengths, values, slopes)
+    return out
+
+
+class _WithDerivative(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (slopes,) = ctx.saved_tensors
+        by_length = None
+        if ctx.needs_input_grad[0]:
+            flat = cotangent.reshape(cotangent.shape[0], 1, -1)
+            by_length = torch.bmm(flat, slopes.reshape(slopes.shape[0], -1, 1)).squeeze(2)
+        return by_length, cotangent if ctx.needs_input_grad[1] else None, None
+
+
+def silu_with_derivative(values: Tensor, slopes: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Scaled SiLU of ``values`` and the derivative that follows from ``slopes``."""
+    gate = torch.sigmoid(values)
+    out = values * gate
+    slope = (gate + out * (1 - gate)) * slopes
+    return out * scale, slope * scale

@@ -1,0 +1,170 @@
+"""How good a model is on labelled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bec_mace.data import Frame
+from bec_mace.errors import DataError
+from bec_mace.inference import predict
+from bec_mace.models import PolarizationModel
+from bec_mace.properties import PROPERTIES
+from bec_mace.training.losses import reduce_to_quantum, residual_unit
+from bec_mace.training.metrics import charge_metrics, head_shares, mae, rmse
+
+Z = "born_effective_charges"
+OTHERS = ("energy", "forces", "stress", "dipole", "polarization")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reference and predicted values of labelled frames.
+
+    Attributes:
+        frames: The frames, in order.
+        predicted: For each frame, arrays by property name.
+    """
+
+    frames: list[Frame]
+    predicted: list[dict[str, Any]]
+
+    def pairs(self, name: str) -> list[tuple[Frame, np.ndarray, np.ndarray]]:
+        """Frame, reference and prediction of every frame that holds the label."""
+        both = zip(self.frames, self.predicted, strict=True)
+        return [(frame, frame.labels[name], guess[name]) for frame, guess in both
+                if name in frame.labels and name in guess]
+
+
+def compare(
+    model: PolarizationModel,
+    frames: Sequence[Frame],
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> Comparison:
+    """Predict what the frames have labels for and the model gives; see ``predict``.
+
+    Stress is left out unless all frames are periodic in three directions, the dipole unless all are molecules.
+    """
+    frames = list(frames)
+    labels = {name for frame in frames for name in frame.labels}
+    names = [name for name in (Z, *OTHERS) if name in labels and name in model.provides]
+    # Stress needs a cell; the dipole of a periodic cell depends on the choice of the cell.
+    if "stress" in names and not all(frame.pbc.all() for frame in frames):
+        names.remove("stress")
+    if "dipole" in names and any(frame.pbc.any() for frame in frames):
+        names.remove("dipole")
+    if Z in names and "head_contributions" in model.provides:
+        names.append("head_contributions")
+    if not names:
+        return Comparison(frames, [{} for _ in frames])
+    return Comparison(frames, list(predict(model, frames, names, batch_size, device)))
+
+
+def evaluate(
+    model: PolarizationModel,
+    frames: Sequence[Frame],
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> dict[str, Any]:
+    """Errors of a model on labelled frames.
+
+    Args:
+        model: The model.
+        frames: Structures with labels. Frames without a label do not count for it.
+        batch_size: Largest number of frames in a batch; it changes nothing but the speed.
+        device: Where to compute; where the model is by default.
+
+    Returns:
+        ``n_frames``; ``born_effective_charges``, see ``charge_metrics``; ``head_shares``, see ``metrics.head_shares``;
+        and for each of energy (eV/atom), forces (eV/Å), stress (eV/Å^3), dipole and polarization that is labelled and
+        given: ``{"rmse", "mae", "unit"}``.
+
+    Raises:
+        DataError: If no frame holds Born effective charges.
+        ModelError: If the model does not know an element.
+    """
+    check_labelled(frames)
+    return summarize_comparison(compare(model, frames, batch_size, device))
+
+
+def check_labelled(frames: Sequence[Frame]) -> None:
+    """Refuse frames without Born effective charges.
+
+    Raises:
+        DataError: If there is no frame, or none holds them.
+    """
+    if not frames:
+        raise DataError("evaluate: there are no frames")
+    if not any(Z in frame.labels for frame in frames):
+        raise DataError(
+            f"evaluate: {Z} found in 0 of {len(frames)} frames (first: {frames[0].source}); name its key in `keys`, "
+            f"known: {', '.join(PROPERTIES[Z].keys)}")
+
+
+def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
+    """The numbers of ``evaluate`` from values that are there already."""
+    result: dict[str, Any] = {"n_frames": len(comparison.frames)}
+    pairs = comparison.pairs(Z)
+    if pairs:
+        frames, reference, predicted = zip(*pairs, strict=True)
+        result[Z] = {"n_frames": len(pairs), **charge_metrics([f.atomic_numbers for f in frames], reference, predicted)}
+        parts = [guess["head_contributions"] for guess in comparison.predicted if "head_contributions" in guess]
+        if parts:
+            total = np.concatenate([guess[Z] for guess in comparison.predicted])
+            result["head_shares"] = head_shares(
+                total, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    for name in OTHERS:
+        errors = [_error(name, *pair) for pair in comparison.pairs(name)]
+        if errors:
+            error = np.concatenate(errors)
+            result[name] = {"rmse": rmse(error), "mae": mae(error), "unit": residual_unit(name)}
+    return result
+
+
+def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The error as the loss counts it, flat."""
+    difference = np.asarray(predicted, dtype=np.float64) - reference
+    if name == "energy":
+        difference = difference / len(frame)
+    if name == "polarization":
+        cell, pbc = torch.tensor(frame.cell)[None], torch.tensor(frame.pbc)[None]
+        difference = reduce_to_quantum(torch.tensor(difference)[None], cell, pbc)[0].numpy()
+    if name in ("dipole", "polarization"):
+        difference = difference / np.sqrt(len(frame))
+    return np.ravel(difference)
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """The numbers of ``evaluate`` as lines of text, with units."""
+    lines = [f"frames: {result['n_frames']}"]
+    if Z in result:
+        lines += _charge_lines(result[Z])
+    for name, share in result.get("head_shares", {}).items():
+        lines.append(f"  {'head ' + name:<24} share {share['share']:8.4f}   rms {share['rms']:8.4f} e")
+    for name in OTHERS:
+        if name in result:
+            row = result[name]
+            lines.append(f"{name:<26} RMSE {row['rmse']:10.5f}   MAE {row['mae']:10.5f} {row['unit']}")
+    return "\n".join(lines)
+
+
+def _charge_lines(charges: dict[str, Any]) -> list[str]:
+    trivial, residual = charges["trivial"], charges["sum_rule_residual"]
+    rows: list[tuple[str, float, float | None]] = [
+        ("all components", charges["rmse"], charges["mae"]),
+        *((symbol, row["rmse"], row["mae"]) for symbol, row in charges["per_element"].items()),
+        ("diagonal", charges["diagonal_rmse"], None),
+        ("off-diagonal", charges["off_diagonal_rmse"], None),
+        ("antisymmetric part", charges["antisymmetric_rmse"], None),
+        ("trivial model", trivial["rmse"], trivial["mae"]),
+    ]
+    lines = ["Born effective charges      RMSE (e)    MAE (e)"]
+    lines += [f"  {label:<24} {r:9.4f}  " + ("" if m is None else f"{m:9.4f}") for label, r, m in rows]
+    lines.append(f"  sum-rule residual per cell: reference {residual['reference']:.2e} e, "
+                 f"predicted {residual['predicted']:.2e} e")
+    return [line.rstrip() for line in lines]

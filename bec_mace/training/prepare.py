@@ -1,0 +1,121 @@
+"""What a run needs before its first step: frames, checks, statistics, graphs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from bec_mace.config import DataConfig
+from bec_mace.data import Frame, build_graph, split_frames
+from bec_mace.data.graph import Graph
+from bec_mace.errors import DataError, TrainingError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameSets:
+    """The frames of a run by their use. ``validation`` and ``test`` may be empty."""
+
+    train: list[Frame]
+    validation: list[Frame]
+    test: list[Frame]
+
+
+def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
+    """Read the files of a configuration and split them.
+
+    Args:
+        config: The ``data`` section.
+        properties: The trained properties.
+
+    Raises:
+        DataError: If a file cannot be used, a trained property is in no training frame, a validation or test frame has
+            an element that no training frame has, or dipoles of periodic cells are trained.
+    """
+    sets = split_frames(config, properties=properties)
+    elements = elements_of(sets["train"])
+    for name in ("validation", "test"):
+        check_elements(sets[name], elements, name)
+    if "dipole" in properties:
+        check_molecules([frame for frames in sets.values() for frame in frames])
+    return FrameSets(**sets)
+
+
+def check_molecules(frames: Sequence[Frame]) -> None:
+    """Refuse to train dipoles of periodic cells, which depend on the choice of the cell.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    for frame in frames:
+        if "dipole" in frame.labels and frame.pbc.any():
+            raise DataError(f"{frame.source}: the dipole of a periodic cell depends on the choice of the cell; train "
+                            "`polarization` instead and name its key in `data.keys`")
+
+
+def elements_of(frames: Sequence[Frame]) -> list[int]:
+    """Atomic numbers that occur in the frames, ascending."""
+    return sorted({int(number) for frame in frames for number in frame.atomic_numbers})
+
+
+def check_elements(frames: Sequence[Frame], elements: Sequence[int], part: str) -> None:
+    """Refuse frames with elements the model will not know.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    known = set(elements)
+    for frame in frames:
+        unknown = sorted({int(number) for number in frame.atomic_numbers} - known)
+        if unknown:
+            raise DataError(
+                f"{frame.source}: this {part} frame holds elements {symbols(unknown)}, which no training frame has "
+                f"({symbols(elements)}); add such frames to the training set or remove this one")
+
+
+def symbols(numbers: Sequence[int]) -> str:
+    """Chemical symbols, for messages: ``"H, O"``."""
+    from ase.data import chemical_symbols
+
+    return ", ".join(chemical_symbols[number] for number in numbers)
+
+
+def build_graphs(frames: Sequence[Frame], r_max: float, dtype: torch.dtype, names: Sequence[str]) -> list[Graph]:
+    """Graphs of all frames, kept in memory, with the labels that are trained.
+
+    Energies stay in float64: float32 rounds the total energy of a cell to some meV.
+    """
+    return [build_training_graph(frame, r_max, dtype, names) for frame in frames]
+
+
+def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: Sequence[str]) -> Graph:
+    """Graph of one frame; see ``build_graphs``."""
+    graph = build_graph(frame, r_max, dtype=dtype)
+    labels = {name: graph.labels[name] for name in names if name in graph.labels}
+    if "energy" in labels:
+        labels["energy"] = torch.tensor(frame.labels["energy"], dtype=torch.float64).reshape(1)
+    return replace(graph, labels=labels, masks={name: graph.masks[name] for name in labels})
+
+
+def check_provides(provides: frozenset[str], heads: Sequence[str], properties: Sequence[str]) -> None:
+    """Refuse a loss on what the heads do not give.
+
+    Raises:
+        TrainingError: At the first such property.
+    """
+    for name in properties:
+        if name not in provides:
+            raise TrainingError(
+                f"training.loss.weights: {name} is not given by the heads {', '.join(heads)}, which give "
+                f"{', '.join(sorted(provides))}; add a head or remove the weight")
+
+
+def element_weights(weights: Mapping[str, float]) -> dict[int, float]:
+    """Element weights by atomic number."""
+    from ase.data import atomic_numbers
+
+    return {atomic_numbers[symbol]: weight for symbol, weight in weights.items()}

@@ -1,0 +1,58 @@
+"""What a run leaves behind when it ends: results.json, pictures, tables in the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from bec_mace.config import RunConfig
+from bec_mace.errors import TrainingError
+from bec_mace.models import load_model
+from bec_mace.training.evaluation import compare, format_table, summarize_comparison
+from bec_mace.training.parallel import DTYPES
+from bec_mace.training.plots import plot_learning_curve, plot_parity
+from bec_mace.training.prepare import FrameSets
+from bec_mace.training.run_folder import RunFolder
+from bec_mace.training.steps import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(
+    config: RunConfig, folder: RunFolder, sets: FrameSets, progress: Progress, device: str
+) -> dict[str, Any]:
+    """Evaluate the best model on the validation and test frames, write results.json and the pictures.
+
+    Args:
+        config: The configuration of the run.
+        folder: Where the best model is and the results go.
+        sets: The frames.
+        progress: How the run ended.
+        device: Where to compute.
+
+    Returns:
+        The contents of results.json: ``epochs``, ``best_epoch``, ``best_loss``, ``seconds`` and, for each set that has
+        frames, ``validation`` and ``test`` as ``evaluate`` gives them.
+
+    Raises:
+        TrainingError: If there is no best model.
+    """
+    results: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch,
+                               "best_loss": progress.best_loss, "seconds": progress.seconds}
+    trivial: float | None = None
+    if progress.best_epoch == 0:
+        raise TrainingError(f"{folder.path}: no validation gave a finite loss, so there is no best model; lower the "
+                            "learning rate and look at the validation frames")
+    model = load_model(folder.best, device, DTYPES[config.precision])
+    for name, frames in (("validation", sets.validation), ("test", sets.test)):
+        if not frames:
+            continue
+        comparison = compare(model, frames)
+        results[name] = summarize_comparison(comparison)
+        logger.info("%s frames, model of epoch %d\n%s", name, progress.best_epoch, format_table(results[name]))
+        if "born_effective_charges" in results[name]:
+            trivial = results[name]["born_effective_charges"]["trivial"]["rmse"] if trivial is None else trivial
+            plot_parity(comparison, folder.path / f"parity_{name}.png")
+    folder.write_results(results)
+    plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
+    return results

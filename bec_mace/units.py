@@ -1,0 +1,31 @@
+"""Constants and conversions.
+
+Inside the package lengths are in Å, energies in eV, charges in e, and everything else follows: forces in eV/Å,
+fields in V/Å, dipoles in e Å. The numbers are CODATA 2018.
+"""
+
+from __future__ import annotations
+
+HARTREE = 27.211386245988
+"""One hartree, in eV."""
+
+BOHR = 0.529177210903
+"""One bohr, in Å."""
+
+DEBYE = 0.20819433442462576
+"""One debye, in e Å."""
+
+ATOMIC_FIELD = HARTREE / BOHR
+"""One atomic unit of electric field, in V/Å."""
+
+ATOMIC_DIPOLE = BOHR
+"""One atomic unit of dipole moment, in e Å."""
+
+ATOMIC_POLARIZABILITY = BOHR**3
+"""One atomic unit of polarizability, in Å^3."""
+
+COULOMB_CONSTANT = HARTREE * BOHR
+"""e^2 / (4 pi epsilon_0), in eV Å."""
+
+BASE_UNITS = {"length": "Å", "energy": "eV", "charge": "e"}
+"""The units of the package, as written into files that leave it."""

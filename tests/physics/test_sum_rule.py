@@ -1,0 +1,74 @@
+"""The acoustic sum rule without projection, and its known remainder for a monopole head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bec_mace.data import Frame, build_graph, collate
+
+from .kit import move
+from .systems import make_model, molecule, rocksalt, slab, triclinic, wire
+
+FRAMES = [rocksalt(), triclinic(), slab(), wire(), molecule()]
+IDS = ["rocksalt", "triclinic", "slab", "wire", "molecule"]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=IDS)
+@pytest.mark.parametrize("heads", [("dipole",), ("charge_transfer",), ("charge_transfer", "dipole")], ids="+".join)
+def test_edge_only_heads_obey_it(heads: tuple[str, ...], frame: Frame) -> None:
+    model = make_model(heads, 2, "none", reference_charges=False)
+    z = model(build_graph(frame, model.r_max))["born_effective_charges"]
+    assert z.abs().max() > 0.05
+    assert z.sum(dim=0).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=IDS)
+def test_transferred_charges_sum_to_zero(frame: Frame) -> None:
+    model = make_model(("charge_transfer",), 2, "none", reference_charges=False)
+    charges = model(build_graph(frame, model.r_max), ("charges",))["charges"]
+    assert charges.abs().max() > 1e-2
+    assert charges.sum().abs() < 1e-12
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("frame", FRAMES, ids=IDS)
+def test_remainder_of_the_monopole_head(frame: Frame, layers: int) -> None:
+    """sum_j Z*[j, a, b] = Q delta_ab - dQ/d(strain)_ba, by finite differences of the strain."""
+    model, step = make_model(("monopole",), layers), 1e-3
+    out = model(build_graph(frame, model.r_max), ("born_effective_charges", "charges"))
+    expected = out["charges"].sum().item() * np.eye(3)
+    for a in range(3):
+        for b in range(3):
+            for k, weight in {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}.items():
+                strain = np.eye(3)
+                strain[b, a] += k * step
+                strained = move(frame, frame.positions @ strain.T, frame.cell @ strain.T)
+                total = model(build_graph(strained, model.r_max), ("charges",))["charges"].sum().item()
+                expected[a, b] -= weight * total / step
+    assert np.abs(out["born_effective_charges"].sum(dim=0).numpy() - expected).max() < 1e-7
+
+
+def test_projection_acts_on_each_frame_of_a_batch() -> None:
+    model = make_model(("monopole", "energy"), 2, "project")
+    frames = [triclinic(), molecule(), slab()]
+    graph = collate([build_graph(frame, model.r_max) for frame in frames])
+    out = model(graph, ("born_effective_charges", "charges"))
+    for number in range(len(frames)):
+        mine = graph.frame_index == number
+        assert out["born_effective_charges"][mine].sum(dim=0).abs().max() < 1e-12
+        assert out["charges"][mine].sum().abs() < 1e-12
+
+
+@pytest.mark.parametrize(("heads", "projects"), [
+    (("monopole",), True), (("direct", "dipole"), True), (("dipole", "charge_transfer"), False), (("energy",), False)],
+    ids=["monopole", "direct", "edges", "energy"])
+def test_default_rule(heads: tuple[str, ...], projects: bool) -> None:
+    assert make_model(heads, 1, None).projects is projects
+
+
+def test_sum_rule_in_single_precision() -> None:
+    model = make_model(("monopole",), 2, "project", torch.float32)
+    z = model(build_graph(triclinic(), model.r_max, torch.float32))["born_effective_charges"]
+    assert z.sum(dim=0).abs().max() < 1e-5

@@ -1,0 +1,71 @@
+"""Every configuration in configs/ is read, and where its data is there, a step is trained from it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bec_mace.config import load_config
+from bec_mace.data import read_frames
+from bec_mace.data.reading import expand
+from bec_mace.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+N_FRAMES = 2
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    """Paths in configs/ are relative to the root of the repository."""
+    monkeypatch.chdir(ROOT)
+
+
+def smallest_frames(config, path):
+    """Write the smallest training structures to a file; false where the data of a config is not here."""
+    from ase.io import write
+
+    try:
+        expand(config.data.train)
+    except DataError:
+        return False
+    frames = read_frames(config.data.train, keys=config.data.keys, index_order=config.data.index_order,
+                         properties=tuple(config.training.loss.weights))
+    # Only frames that hold every label; of those the smallest, so that a step takes seconds.
+    complete = [frame for frame in frames if set(config.training.loss.weights) <= set(frame.labels)]
+    write(path, [frame.to_atoms() for frame in sorted(complete, key=len)[:N_FRAMES]], format="extxyz")
+    return True
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_is_valid_and_commented(path):
+    config = load_config(path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "the first line says what the config is for"
+    assert config.output == Path("runs") / path.stem, "the run folder bears the name of the config"
+    assert set(yaml.safe_load(text)) >= {"data", "model", "training"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_step_can_be_trained(path, tmp_path):
+    from bec_mace.training.loop import train
+
+    config = load_config(path)
+    data = tmp_path / "few.extxyz"
+    if not smallest_frames(config, data):
+        pytest.skip(f"{config.data.train} is not on this machine")
+    # One frame to learn from, one to look at; the keys and the index order are those that to_atoms writes.
+    config = load_config(path, [
+        f"output={tmp_path / 'run'}", f"data.train={data}", "data.validation=0.5", "data.test=null", "data.keys={}",
+        "data.index_order=polarization_first", "training.epochs=1", "training.batch_size=1", "device=cpu"])
+    train(config)
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+    header, units, row = (line.split(",") for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines())
+    assert len(header) == len(units) == len(row)
+    assert np.isfinite(float(row[header.index("train_loss")]))
+
+
+def test_there_is_a_quickstart_on_included_data():
+    config = load_config(ROOT / "configs" / "quickstart.yaml")
+    assert str(config.data.train).startswith("bec_mace:")
