@@ -52,7 +52,7 @@ class DataConfig(Section):
 
     train: FileList = Field(description="File, glob or list of files of training structures; anything ASE reads.")
     validation: Annotated[Split, BeforeValidator(check_split)] = Field(
-        default=0.1, description="Fraction of the training files, file(s) of its own, or {indices: FILE}.")
+        default=0.1, description="Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}.")
     test: Annotated[Split | None, BeforeValidator(check_optional_split)] = Field(
         default=None, description="As validation; evaluated once at the end. Null for no test set.")
     keys: dict[PropertyName, str] = Field(
@@ -70,13 +70,13 @@ class ModelConfig(Section):
     kind: Literal["network"] = Field(default="network", description="Kind of model.")
     r_max: float = Field(gt=0, description="Cutoff radius in Å.")
     channels: Whole = Field(default=32, gt=0, description="Channels per irreducible representation.")
-    max_l: Whole = Field(default=2, ge=0, description="Highest degree of the spherical harmonics of the edges.")
+    max_l: Whole = Field(default=2, ge=1, description="Highest degree of the spherical harmonics of the edges.")
     hidden_irreps: Annotated[str | None, AfterValidator(check_irreps)] = Field(
         default=None, description="Node features, such as '32x0e + 32x1o'. Null: channels for each l <= hidden_max_l.")
     hidden_max_l: Whole = Field(default=1, ge=0, description="Highest degree of the node features.")
     correlation: Whole = Field(default=2, ge=1, description="Number of neighbours that one product block couples.")
     num_interactions: Whole = Field(default=2, ge=1, description="Number of layers of message passing.")
-    radial_basis: Literal["bessel", "gaussian", "chebyshev"] = Field(
+    radial_basis: Literal["bessel", "gaussian"] = Field(
         default="bessel", description="Functions of the distance.")
     num_radial: Whole = Field(default=8, ge=1, description="Number of functions of the distance.")
     cutoff_power: Whole = Field(default=5, ge=2, description="Power p of the polynomial cutoff; smooth to order p - 1.")

@@ -90,8 +90,8 @@ def check_split(value: Any) -> Any:
             raise wrong(f"expected {{indices: FILE}}, got {show(value)}")
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not 0 < value < 1:
-            raise wrong(f"a fraction must lie between 0 and 1, got {value}")
+        if not 0 <= value < 1:
+            raise wrong(f"a fraction must be at least 0 and less than 1, got {value}")
         return value
     if hasattr(value, "indices") or isinstance(value, str) or (
             isinstance(value, list) and value and all(isinstance(item, str) for item in value)):
@@ -177,7 +177,7 @@ def _at(values: Any, *path: str) -> Any:
 def _check_fractions(values: Mapping[str, Any]) -> list[Mistake]:
     fractions = [_at(values, "data", name) for name in ("validation", "test")]
     numbers = [value for value in fractions if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == 2 and all(0 < value < 1 for value in numbers) and sum(numbers) >= 1:
+    if len(numbers) == 2 and all(0 <= value < 1 for value in numbers) and sum(numbers) >= 1:
         return [Mistake(("data", "test"), f"validation and test fractions add up to {sum(numbers):g} and leave "
                                           "nothing to train on; they must sum to less than 1")]
     return []

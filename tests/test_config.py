@@ -144,7 +144,7 @@ to less than 1
     ("data.train=[]", "expected a file name, a glob or a list of them"),
     ("data.validation=true", "expected a fraction, a file name, a list of file names or {indices: FILE}, got true"),
     ("data.validation=null", "expected a fraction, a file name"),
-    ("data.validation=1.5", "a fraction must lie between 0 and 1, got 1.5"),
+    ("data.validation=1.5", "a fraction must be at least 0 and less than 1, got 1.5"),
     ("data.validation={index: a}", "expected {indices: FILE}, got keys (index)"),
     ("data.keys.bec=Z", "'bec' is not a known property; did you mean 'born_effective_charges'?"),
     ("data.allow_missing=[enrgy]", "'enrgy' is not a known property; did you mean 'energy'?"),

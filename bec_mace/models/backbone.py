@@ -58,9 +58,9 @@ def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
         irreps = o3.Irreps(text).sort().irreps.simplify()
     except ValueError as exc:
         raise ModelError(f"model.hidden_irreps: cannot read '{text}' ({exc}); write it like '32x0e + 32x1o'.") from exc
-    if irreps.count(o3.Irrep("0e")) == 0 or len({mul for mul, _ in irreps}) != 1:
+    if irreps.count(o3.Irrep("0e")) == 0 or irreps.count(o3.Irrep("0o")) or len({mul for mul, _ in irreps}) != 1:
         raise ModelError(
-            f"model.hidden_irreps: '{text}' must hold 0e, and every irrep the same number of channels; "
+            f"model.hidden_irreps: '{text}' must hold 0e and no 0o, and every irrep the same number of channels; "
             "write it like '32x0e + 32x1o'.")
     return irreps
 
@@ -98,10 +98,10 @@ class Layer(torch.nn.Module):
     Features have shape (n_atoms, n_components, n_channels).
     """
 
-    def __init__(self, interaction: torch.nn.Module, product: torch.nn.Module) -> None:
+    def __init__(self, interaction: Any, product: Any) -> None:
         super().__init__()
-        self.interaction = interaction
-        self.product = product
+        self.interaction: Any = interaction
+        self.product: Any = product
         self.irreps_in = o3.Irreps(interaction.node_feats_irreps)
         self.irreps_out = o3.Irreps(interaction.hidden_irreps)
         self._paths = _convolution_paths(interaction.conv_tp)
@@ -114,17 +114,14 @@ class Layer(torch.nn.Module):
                 self.register_buffer(f"couplings_{number}_{nu}", symmetrize_couplings(coupling, nu), persistent=False)
 
     def prepare(self, node_feats: Tensor) -> Tensor:
-        """What neighbours will gather: a linear map of the features."""
-        return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in))
+        """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
+        return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
 
     def propagate(self, node_feats: Tensor, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> Tensor:
         """New features of shape (n_atoms, n_components, n_channels) from own and gathered ones."""
         interaction = self.interaction
-        harmonics = edges.harmonics
-        weights = self._radial_weights(edges).view(len(harmonics), len(self._paths), -1)
-        paths = [Path(p.feature, p.harmonic, p.message, p.coupling.to(harmonics)) for p in self._paths]
-        messages = Convolution(paths, env.n_slots)(sender_feats, harmonics, weights)
-        parts = messages.split([path.d3 for path in paths], dim=1)
+        messages = Convolution(self._paths, env.n_slots)(sender_feats, edges.harmonics, self._radial_weights(edges))
+        parts = messages.split([path.d3 for path in self._paths], dim=1)
         message = _apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
         present = [index for index, count in enumerate(env.counts) if count]
         counts = [env.counts[index] for index in present]
@@ -133,19 +130,19 @@ class Layer(torch.nn.Module):
         return out + self._skip(node_feats, env)
 
     def _radial_weights(self, edges: EdgeFeatures) -> Tensor:
-        """The radial network and its derivative, of shape (n_edges, n_paths * n_channels)."""
+        """The radial network and its derivative, of shape (n_paths, n_edges, n_channels)."""
         network = self.interaction.conv_tp_weights
         values, slopes = edges.radial, edges.radial_slopes
         *hidden, last = network
         for layer in hidden:
             weight = layer.weight / layer.h_in ** 0.5
             values, slopes = silu_with_derivative(values @ weight, slopes @ weight, layer.act.cst)
-        weight = last.weight / last.h_in ** 0.5
+        weight = (last.weight / last.h_in ** 0.5).view(last.weight.shape[0], len(self._paths), -1).transpose(0, 1)
         return with_derivative(edges.lengths, values @ weight, slopes @ weight)
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""
-        index = torch.tensor(present, device=self.couplings_0_1.device)
+        index = torch.tensor(present, device=self.product.linear.weight.device)
         rows = []
         for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
             weights = [*reversed(list(contraction.weights)), contraction.weights_max]
@@ -193,9 +190,9 @@ def _convolution_paths(conv_tp: Any) -> list[Path]:
         irreps = conv_tp.irreps_in1[ins.i_in1].ir, conv_tp.irreps_in2[ins.i_in2].ir, conv_tp.irreps_out[ins.i_out].ir
         l1, l2, l3 = (ir.l for ir in irreps)
         coupling = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * ins.path_weight
-        paths.append(Path(
-            features[ins.i_in1], harmonics[ins.i_in2], messages[ins.i_out],
-            coupling.permute(1, 0, 2).reshape(2 * l2 + 1, -1).contiguous()))
+        full = torch.zeros(2 * l1 + 1, 2 * l3 + 1, conv_tp.irreps_in2.dim, dtype=torch.float64)
+        full[:, :, harmonics[ins.i_in2]] = coupling.transpose(1, 2)
+        paths.append(Path(features[ins.i_in1], messages[ins.i_out], full))
     return paths
 
 
@@ -218,7 +215,7 @@ class Backbone(torch.nn.Module):
         harmonics = o3.Irreps.spherical_harmonics(config.max_l)
         messages = (harmonics * n_channels).sort().irreps.simplify()
         with _default_dtype(torch.float64):
-            self.node_embedding = LinearNodeEmbeddingBlock(attrs, scalars)
+            self.node_embedding: Any = LinearNodeEmbeddingBlock(attrs, scalars)
             self.radial_embedding = RadialEmbeddingBlock(
                 r_max=config.r_max, num_bessel=config.num_radial, num_polynomial_cutoff=config.cutoff_power,
                 radial_type=config.radial_basis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -52,7 +52,9 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = tensors_path.with_name(tensors_path.name + ".tmp")
     save_file(tensors, temporary)
+    description["tensors_sha256"] = _digest(temporary)
     os.replace(temporary, tensors_path)
+    tensors_path.chmod(0o644)
     json_path = tensors_path.with_suffix(".json")
     temporary = json_path.with_name(json_path.name + ".tmp")
     temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -79,7 +81,9 @@ def load_model(
         config = ModelConfig.model_validate(description["config"])
         statistics = _statistics(description["statistics"])
         elements = [atomic_numbers[symbol] for symbol in description["elements"]]
-    except (KeyError, TypeError, ValidationError) as exc:
+        if not elements or elements != sorted(set(elements)):
+            raise ValueError("elements must be a list of symbols in the order of their numbers")
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ModelError(
             f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again.") from exc
     with torch.random.fork_rng(devices=[]):
@@ -88,6 +92,10 @@ def load_model(
         tensors = load_file(tensors_path)
     except (SafetensorError, OSError) as exc:
         raise ModelError(f"{tensors_path}: cannot be read ({exc}); the file is damaged, copy it again.") from exc
+    if description.get("tensors_sha256") != _digest(tensors_path):
+        raise ModelError(
+            f"{tensors_path}: not the file that {tensors_path.with_suffix('.json').name} was written with; "
+            "keep the .safetensors and .json of one model together.")
     expected = _own_tensors(model)
     wrong = sorted(
         {name for name in tensors.keys() & expected.keys() if tensors[name].shape != expected[name].shape}
@@ -103,15 +111,21 @@ def load_model(
 
 def _own_tensors(model: PolarizationModel) -> dict[str, torch.Tensor]:
     """Parameters, and the one buffer that is learned data; everything else follows from the configuration."""
-    tensors = dict(model.named_parameters())
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
     tensors["reference_charges"] = model.reference_charges
     return tensors
 
 
 def _statistics(values: Mapping[str, Any]) -> Statistics:
+    if not float(values["avg_num_neighbors"]) > 0:
+        raise ValueError("avg_num_neighbors must be positive")
     per_element = {name: {int(z): float(v) for z, v in values[name].items()}
                    for name in ("reference_charges", "reference_energies")}
     return Statistics(**{**values, **per_element})
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _tensors_path(path: str | Path) -> Path:

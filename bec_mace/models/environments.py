@@ -46,6 +46,14 @@ class Environments:
         """Number of atoms."""
         return self.order.shape[0]
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Values of the neighbours in all slots: (n_components, n_atoms, n) to (n_components, n_atoms * n_slots, n)."""
+        return values.index_select(1, self.sender)
+
+    def sum_gathered(self, values: Tensor) -> Tensor:
+        """The transpose of :meth:`gather`: (n_components, n_atoms * n_slots, n) to (n_components, n_atoms, n)."""
+        return torch.stack([self.sum_over_senders(value) for value in values.unbind(0)])
+
     def sum_over_senders(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms they were gathered from."""
         out = values.new_zeros((self.n_atoms, *values.shape[1:]))

@@ -62,8 +62,9 @@ def symmetrize_couplings(couplings: Tensor, degree: int) -> Tensor:
     """
     rows = []
     for index in monomial_indices(couplings.shape[1], degree):
-        rows.append(sum((couplings[(slice(None), *p)] for p in set(permutations(index))), torch.zeros(())))
-    return torch.stack([torch.as_tensor(row) for row in rows], dim=1)
+        terms = [couplings[(slice(None),) + order] for order in set(permutations(index))]
+        rows.append(torch.stack(terms).sum(dim=0))
+    return torch.stack(rows, dim=1)
 
 
 def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int) -> Tensor:

@@ -27,7 +27,8 @@ class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
     def __init__(self, model: PolarizationModel, number: int, heads: Sequence[Head]) -> None:
-        self.layer, self.number, self.heads = model.backbone.layers[number], number, heads
+        self.layer: Any = model.backbone.layers[number]
+        self.number, self.heads = number, heads
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours gather."""
@@ -97,8 +98,8 @@ class PolarizationModel(torch.nn.Module):
             reference_energies=tuple(statistics.reference_energies.get(z, 0.0) for z in self.elements),
             energy_scale=statistics.rms_forces or 1.0,
         )
-        self.heads = torch.nn.ModuleDict({
-            name: _build_head(name, features, options) for name, options in config.head_options.items()})
+        heads = {name: _build_head(name, features, options) for name, options in config.head_options.items()}
+        self.heads: Any = torch.nn.ModuleDict(heads)
         polar = [name for name in self.heads if name != "energy"]
         charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
         if config.reference_charges and polar:
@@ -110,7 +111,7 @@ class PolarizationModel(torch.nn.Module):
         self.register_buffer("_species_of_number", lookup, persistent=False)
         rule = config.acoustic_sum_rule
         self.projects = rule == "project" or (rule is None and not {"monopole", "direct"}.isdisjoint(polar))
-        self.provides = frozenset().union(*(head.provides for head in self.heads.values()))
+        self.provides = frozenset[str]().union(*(head.provides for head in heads.values()))
         if polar:
             self.provides |= {"head_contributions"}
 
@@ -187,7 +188,8 @@ class PolarizationModel(torch.nn.Module):
         return _State(env, graph, forward, last, heads)
 
     def _references(self, env: Environments) -> Tensor:
-        return self.reference_charges.to(env.vectors.dtype)[env.species]
+        """Reference charges of the atoms, made to sum to zero in each frame."""
+        return _subtract_mean(self.reference_charges.to(env.vectors.dtype)[env.species], env)
 
     def _response(self, state: _State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
         """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
@@ -244,8 +246,7 @@ class PolarizationModel(torch.nn.Module):
             state = self._evaluate(graph, env, [head], True)
             cotangents = sweep(state.forward, env, axes, False, create_graph)
             parts[name] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes, references=False))
-        reference = self._references(env).view(-1, 1, 1) * axes
-        parts["reference"] = env.unsort(_subtract_mean(reference, env) if self.projects else reference)
+        parts["reference"] = env.unsort(self._references(env).view(-1, 1, 1) * axes)
         return parts
 
     def _species(self, graph: Graph) -> Tensor:

@@ -19,7 +19,8 @@ def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor
     The second is a constant to autograd.
     """
     with torch.no_grad():
-        return torch.func.jvp(functions, (lengths,), (torch.ones_like(lengths),))
+        values, slopes = torch.func.jvp(functions, (lengths,), (torch.ones_like(lengths),))[:2]
+    return values, slopes
 
 
 def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
@@ -27,7 +28,7 @@ def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
 
     Args:
         lengths: Of shape (n, 1).
-        values: Of shape (n, ...), not connected to ``lengths``.
+        values: Of shape (n, n_functions) or (n_paths, n, n_functions), not connected to ``lengths``.
         slopes: Of the shape of ``values``; may depend on parameters, and is a constant in ``lengths``: second derivatives by
             the distance are not represented.
     """
@@ -46,8 +47,8 @@ class _WithDerivative(torch.autograd.Function):
         (slopes,) = ctx.saved_tensors
         by_length = None
         if ctx.needs_input_grad[0]:
-            flat = cotangent.reshape(cotangent.shape[0], 1, -1)
-            by_length = torch.bmm(flat, slopes.reshape(slopes.shape[0], -1, 1)).squeeze(2)
+            by_length = (cotangent * slopes).sum(dim=-1, keepdim=True)
+            by_length = by_length.sum(dim=0) if by_length.dim() > 2 else by_length
         return by_length, cotangent if ctx.needs_input_grad[1] else None, None
 
 

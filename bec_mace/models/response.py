@@ -48,7 +48,7 @@ class Stage(Protocol):
     """One hop of a model. A network has one for each layer."""
 
     def prepare(self, node_feats: Tensor) -> Tensor:
-        """What neighbours gather, of shape (n_atoms, ...), from node features."""
+        """What neighbours gather, of shape (n_components, n_atoms, n_channels), from node features."""
         ...
 
     def propagate(
@@ -119,7 +119,7 @@ def evaluate_stages(
         own, gather_feats = _alias(node_feats), _alias(node_feats)
         shared = [_alias(value) for value in edge_feats]
         prepared = stage.prepare(gather_feats)
-        sender_feats = prepared.index_select(0, env.sender)
+        sender_feats = env.gather(prepared)
         out, sources = stage.propagate(own, sender_feats, shared, env)
         records.append(_Record(own, gather_feats, prepared, sender_feats, shared, out, sources))
         if out is not None:
@@ -179,7 +179,7 @@ class _Sweep:
         self._collect(channel, at_edges)
         moment = at_senders
         if isinstance(channel, int) and charge_at_senders is not None and self.arms is not None:
-            arm = self.arms[channel].view(-1, *[1] * (charge_at_senders.dim() - 1))
+            arm = self.arms[channel].unsqueeze(1)
             moment = charge_at_senders * arm if at_senders is None else torch.addcmul(at_senders, charge_at_senders, arm)
         self.node[channel] = _add(own, self._to_nodes(record, moment))
         return at_senders
@@ -216,7 +216,7 @@ class _Sweep:
     def _to_nodes(self, record: _Record, at_senders: Tensor | None) -> Tensor | None:
         if at_senders is None:
             return None
-        return self._pull([(record.prepared, self.env.sum_over_senders(at_senders))], [record.gather_feats])[0]
+        return self._pull([(record.prepared, self.env.sum_gathered(at_senders))], [record.gather_feats])[0]
 
     def _collect(self, channel: str | int, values: list[Tensor | None]) -> None:
         held = self.edges.setdefault(channel, [None] * len(values))

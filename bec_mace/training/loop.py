@@ -20,11 +20,11 @@ from bec_mace.errors import TrainingError
 from bec_mace.models import build_model, save_model
 from bec_mace.properties import PROPERTIES
 from bec_mace.training.losses import Loss, residual_unit
+from bec_mace.training.memory import keep_freed_memory
 from bec_mace.training.parallel import DTYPES, copy_from_first, launch
 from bec_mace.training.prepare import (
     FrameSets,
     build_graphs,
-    check_provides,
     element_weights,
     elements_of,
     read_frame_sets,
@@ -70,6 +70,7 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
         DataError: If the data cannot be used.
     """
     start = time.monotonic()
+    keep_freed_memory()
     folder = RunFolder(config.output)
     folder.check_free(resume)
     fabric = launch(config.device, config.precision, config.num_processes)
@@ -110,7 +111,6 @@ def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, T
     dtype = DTYPES[config.precision]
     torch.manual_seed(config.seed)
     model = build_model(config.model, elements, compute_statistics(sets.train, config.model.r_max), dtype)
-    check_provides(model.provides, list(model.heads), loss.properties)
     model.to(fabric.device)
     copy_from_first(fabric, model)
     n_weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -160,11 +160,12 @@ def fit(run: Run, state: TrainingState, start: float) -> None:
         row.update({f"train_{name}": value for name, value in metrics.items()})
         state.progress.epoch += 1
         epoch = state.progress.epoch
-        improved = False
-        if epoch % training.validate_every == 0 or epoch == training.epochs:
-            if run.validation:
-                metrics = validate(state, run.loss, run.validation, run.fabric, training.batch_size)
-                row.update({f"validation_{name}": value for name, value in metrics.items()})
+        improved = not run.validation
+        if improved:  # Without a validation set the last weights are the best that is known.
+            state.progress.best_epoch = epoch
+        elif epoch % training.validate_every == 0 or epoch == training.epochs:
+            metrics = validate(state, run.loss, run.validation, run.fabric, training.batch_size)
+            row.update({f"validation_{name}": value for name, value in metrics.items()})
             improved = judge(state, metrics["loss"])
         seconds = time.monotonic() - epoch_start
         state.progress.seconds += seconds

@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from bec_mace.errors import TrainingError
 
 Item = TypeVar("Item")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+WAIT = timedelta(hours=2)
+"""How long a process waits for the others: the first evaluates alone at the end of a run."""
 
 
 def process_grid(num_processes: int) -> tuple[int, int]:
@@ -62,7 +66,7 @@ def launch(device: str = "auto", precision: str = "float32", num_processes: int 
         accelerator=kind,
         devices=[int(index)] if index else per_node,
         num_nodes=nodes,
-        strategy="ddp" if per_node * nodes > 1 else "auto",
+        strategy=DDPStrategy(timeout=WAIT) if per_node * nodes > 1 else "auto",
         precision="64-true" if precision == "float64" else "32-true",
     )
     fabric.launch()

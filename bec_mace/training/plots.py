@@ -11,7 +11,7 @@ from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from bec_mace.errors import DataError
 from bec_mace.training.evaluation import Comparison, Z
@@ -39,7 +39,7 @@ def plot_parity(comparison: Comparison, path: str | Path) -> None:
     truth = np.concatenate([reference for _, reference, _ in pairs])
     guess = np.concatenate([predicted for _, _, predicted in pairs])
     trivial = trivial_prediction(numbers, trivial_charges(numbers, truth))
-    figure = Figure(figsize=(9.0, 5.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 5.2), layout="constrained")
     for axes, (title, part) in zip(
         figure.subplots(1, 2), (("diagonal", ~OFF_DIAGONAL), ("off-diagonal", OFF_DIAGONAL)), strict=True
     ):
@@ -107,8 +107,9 @@ def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: flo
         axes.set(xlabel="epoch", ylabel=f"RMSE ({units[f'train_{name}_rmse']})", yscale="log",
                  title=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.7)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3, which="both", linewidth=0.5)
         axes.legend(frameon=False)
     _save(figure, path)

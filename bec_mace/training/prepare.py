@@ -11,14 +11,14 @@ import torch
 from bec_mace.config import DataConfig
 from bec_mace.data import Frame, build_graph, split_frames
 from bec_mace.data.graph import Graph
-from bec_mace.errors import DataError, TrainingError
+from bec_mace.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FrameSets:
-    """The frames of a run by their use. ``validation`` and ``test`` may be empty."""
+    """The frames of a run by their use. ``test`` may be empty."""
 
     train: list[Frame]
     validation: list[Frame]
@@ -99,19 +99,6 @@ def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: 
     if "energy" in labels:
         labels["energy"] = torch.tensor(frame.labels["energy"], dtype=torch.float64).reshape(1)
     return replace(graph, labels=labels, masks={name: graph.masks[name] for name in labels})
-
-
-def check_provides(provides: frozenset[str], heads: Sequence[str], properties: Sequence[str]) -> None:
-    """Refuse a loss on what the heads do not give.
-
-    Raises:
-        TrainingError: At the first such property.
-    """
-    for name in properties:
-        if name not in provides:
-            raise TrainingError(
-                f"training.loss.weights: {name} is not given by the heads {', '.join(heads)}, which give "
-                f"{', '.join(sorted(provides))}; add a head or remove the weight")
 
 
 def element_weights(weights: Mapping[str, float]) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import logging
 from typing import Any
 
@@ -38,7 +39,8 @@ def write_report(
         TrainingError: If there is no best model.
     """
     results: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch,
-                               "best_loss": progress.best_loss, "seconds": progress.seconds}
+                               "best_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
+                               "seconds": progress.seconds}
     trivial: float | None = None
     if progress.best_epoch == 0:
         raise TrainingError(f"{folder.path}: no validation gave a finite loss, so there is no best model; lower the "

@@ -93,7 +93,7 @@ class RunFolder:
         try:
             return torch.load(self.last, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
-            raise TrainingError(f"{self.last}: cannot be read ({error}); delete it to start again") from error
+            raise TrainingError(f"{self.last}: cannot be read as a checkpoint; delete it to start again") from error
 
     def append_metrics(self, row: Mapping[str, float | int | None], units: Mapping[str, str]) -> None:
         """Add one row to metrics.csv; the first call writes the header and the units."""

@@ -33,7 +33,7 @@ class Progress:
     Attributes:
         epoch: Finished epochs.
         seconds: Time spent in epochs by all starts of the run.
-        best_loss: Lowest validation loss so far (training loss where there is no validation set).
+        best_loss: Lowest validation loss so far.
         best_epoch: The epoch it was reached in; 0 before the first validation.
         waited: Validations since then.
     """

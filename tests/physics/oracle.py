@@ -91,7 +91,9 @@ def mace_features(
     return features, radial
 
 
-def flows(head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+def flows(
+    head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor
+) -> Tensor:
     """phi_ij of each edge: receiver i, sender j."""
     flow = head.flow
     value = flow.receiver(feats[receiver, 0]) + flow.sender(feats[sender, 0])
@@ -104,7 +106,10 @@ def flows(head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor,
 
 
 def oracle(model: PolarizationModel, frame: Frame) -> dict[str, Tensor]:
-    """Z* of each head alone, and "total" with the reference charges, without any sum rule; (n_atoms, 3, 3) in e."""
+    """Z* of each head alone, of the neutral reference charges, and in "total", without any sum rule.
+
+    Each is of shape (n_atoms, 3, 3), in e.
+    """
     field = model.r_max * model.config.num_interactions
     cluster = build_cluster(frame, model.r_max, 2 * field)
     vectors = cluster.positions[cluster.receiver] - cluster.positions[cluster.sender]
@@ -125,7 +130,7 @@ def oracle(model: PolarizationModel, frame: Frame) -> dict[str, Tensor]:
             parts[name] = head.tensors(features[-1])[: cluster.n_home]
     lookup = {z: index for index, z in enumerate(model.elements)}
     references = model.reference_charges[[lookup[int(z)] for z in frame.atomic_numbers]]
-    parts["reference"] = references[:, None, None] * torch.eye(3, dtype=torch.float64)
+    parts["reference"] = subtract_mean(references)[:, None, None] * torch.eye(3, dtype=torch.float64)
     parts["total"] = sum(parts.values(), torch.zeros(len(frame), 3, 3, dtype=torch.float64))
     return {name: value.detach() for name, value in parts.items()}
 

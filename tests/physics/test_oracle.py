@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,15 +12,20 @@ from torch import Tensor
 from bec_mace.data import Frame, build_graph
 
 from .oracle import build_cluster, oracle, subtract_mean
-from .systems import FRAMES, HEAD_SETS, PERIODIC, make_model, molecule, rocksalt, triclinic_pair
+from .systems import ALL_HEADS, FRAMES, HEAD_SETS, PERIODIC, make_model, molecule, rocksalt, triclinic_pair
 
 TOLERANCE = 1e-10
-ALL_HEADS = ("monopole", "charge_transfer", "dipole", "direct")
 
 
-@lru_cache(maxsize=64)
-def reference(heads: tuple[str, ...], layers: int, frame: str) -> dict[str, Tensor]:
-    return oracle(make_model(heads, layers), FRAMES[frame]())
+@cache
+def references(layers: int, frame: str) -> dict[str, Tensor]:
+    """Each head's Z* by the oracle."""
+    return oracle(make_model(ALL_HEADS, layers), FRAMES[frame]())
+
+
+def reference(heads: tuple[str, ...], layers: int, frame: str) -> Tensor:
+    parts = references(layers, frame)
+    return sum((parts[name] for name in heads), parts["reference"])
 
 
 def response(heads: tuple[str, ...], layers: int, frame: Frame, rule: str = "none") -> Tensor:
@@ -32,42 +37,29 @@ def largest(difference: Tensor) -> float:
     return difference.abs().max().item()
 
 
-@pytest.mark.parametrize("frame", [*PERIODIC, "molecule"])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "frame"), [
+    *((layers, frame) for layers in (1, 2) for frame in (*PERIODIC, "molecule")),
+    *((3, frame) for frame in ("triclinic_pair", "slab", "wire", "molecule")),
+    *(pytest.param(3, frame, marks=pytest.mark.slow) for frame in ("rocksalt", "triclinic")),
+])
 @pytest.mark.parametrize("heads", HEAD_SETS, ids="+".join)
 def test_engine_equals_oracle(heads: tuple[str, ...], layers: int, frame: str) -> None:
-    expected = reference(heads, layers, frame)["total"]
-    if frame == "molecule":
-        assert largest(expected - expected.transpose(1, 2)) > 1e-3
+    expected = reference(heads, layers, frame)
     assert largest(expected) > 0.1
     assert largest(response(heads, layers, FRAMES[frame]()) - expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("frame", ["triclinic_pair", "slab", "wire", "molecule"])
-def test_three_layers(frame: str) -> None:
-    expected = reference(ALL_HEADS, 3, frame)["total"]
-    assert largest(response(ALL_HEADS, 3, FRAMES[frame]()) - expected) < TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("frame", [*PERIODIC, "triclinic", "molecule"])
-@pytest.mark.parametrize("heads", [*HEAD_SETS, ALL_HEADS], ids="+".join)
-def test_three_layers_of_every_head_set(heads: tuple[str, ...], frame: str) -> None:
-    expected = reference(heads, 3, frame)["total"]
-    assert largest(response(heads, 3, FRAMES[frame]()) - expected) < TOLERANCE
-
-
 @pytest.mark.parametrize("frame", ["rocksalt", "slab", "molecule"])
 def test_projection_subtracts_the_mean(frame: str) -> None:
-    raw = reference(HEAD_SETS[-1], 2, frame)["total"]
-    projected = response(HEAD_SETS[-1], 2, FRAMES[frame](), "project")
+    raw = reference(HEAD_SETS[-2], 2, frame)
+    projected = response(HEAD_SETS[-2], 2, FRAMES[frame](), "project")
     assert largest(raw.sum(dim=0)) > 1e-2
     assert largest(projected - subtract_mean(raw)) < TOLERANCE
 
 
 @pytest.mark.parametrize("frame", ["triclinic_pair", "wire"])
 def test_head_contributions(frame: str) -> None:
-    model, expected = make_model(ALL_HEADS, 2), reference(ALL_HEADS, 2, frame)
+    model, expected = make_model(ALL_HEADS, 2), references(2, frame)
     out = model(build_graph(FRAMES[frame](), model.r_max), ("head_contributions", "born_effective_charges"))
     shares = out["head_contributions"]
     assert set(shares) == {*ALL_HEADS, "reference"}
@@ -77,14 +69,15 @@ def test_head_contributions(frame: str) -> None:
 
 
 @pytest.mark.parametrize("sizes", [
-    {"correlation": 3, "max_l": 3, "hidden_max_l": 2},
+    {"correlation": 3, "max_l": 2, "hidden_max_l": 2},
     {"correlation": 1, "radial_basis": "gaussian"},
-    {"hidden_irreps": "2x0e", "max_l": 1, "radial_basis": "chebyshev"},
+    {"hidden_irreps": "2x0e", "max_l": 1},
 ], ids=["rich", "gaussian", "scalars"])
 def test_other_sizes_of_the_network(sizes: dict) -> None:
     heads = ("monopole", "charge_transfer") if "hidden_irreps" in sizes else ("monopole", "charge_transfer", "dipole")
     model, frame = make_model(heads, 2, **sizes), triclinic_pair()
     expected = oracle(model, frame)["total"]
+    assert largest(expected) > 0.1
     assert largest(model(build_graph(frame, model.r_max))["born_effective_charges"] - expected) < TOLERANCE
 
 
@@ -126,6 +119,6 @@ def test_single_atom_keeps_its_charge() -> None:
 
 def test_oracle_of_a_molecule_is_not_symmetric() -> None:
     """A wrong order of indices would be seen."""
-    expected = reference(("monopole",), 2, "molecule")["total"]
+    expected = reference(("monopole",), 2, "molecule")
     actual = response(("monopole",), 2, molecule())
     assert largest(actual.transpose(1, 2) - expected) > 0.05

@@ -22,7 +22,8 @@ def small_batch(model: PolarizationModel) -> Graph:
 def weighted_sum(out: dict[str, Tensor]) -> Tensor:
     """A scalar that every component of every property enters with its own weight."""
     generator = torch.Generator().manual_seed(11)
-    return sum((torch.rand(value.shape, generator=generator, dtype=torch.float64) * value).sum() for value in out.values())
+    weights = {name: torch.rand(value.shape, generator=generator, dtype=torch.float64) for name, value in out.items()}
+    return sum((weights[name] * value).sum() for name, value in out.items())
 
 
 @pytest.mark.parametrize("rule", ["none", "project"])
@@ -31,7 +32,8 @@ def test_parameter_gradient_against_finite_differences(heads: tuple[str, ...], r
     """Along a random direction in the space of all weights, so every weight counts."""
     model = make_model(heads, 2, rule)
     graph = small_batch(model)
-    names = [name for name in ("born_effective_charges", "charges", "dipole", "energy", "forces") if name in model.provides]
+    wanted = ("born_effective_charges", "charges", "dipole", "energy", "forces")
+    names = [name for name in wanted if name in model.provides]
     parameters = {name: p.detach().clone().requires_grad_(True) for name, p in model.named_parameters()}
     generator = torch.Generator().manual_seed(5)
     direction = {name: torch.randn(p.shape, generator=generator, dtype=torch.float64) for name, p in parameters.items()}
@@ -97,5 +99,6 @@ def test_frozen_weights_still_give_derivatives() -> None:
     finally:
         model.requires_grad_(True)
     for name in names:
-        assert torch.equal(frozen[name], expected[name])
-        assert torch.equal(without_grad[name], expected[name])
+        # Not to the last bit: torch orders a matrix product by whether the weights require a gradient.
+        assert (frozen[name] - expected[name]).abs().max() < 1e-12
+        assert torch.equal(without_grad[name], frozen[name])

@@ -16,9 +16,10 @@ IDS = ["rocksalt", "triclinic", "slab", "wire", "molecule"]
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
+@pytest.mark.parametrize("references", [True, False], ids=["references", "no references"])
 @pytest.mark.parametrize("heads", [("dipole",), ("charge_transfer",), ("charge_transfer", "dipole")], ids="+".join)
-def test_edge_only_heads_obey_it(heads: tuple[str, ...], frame: Frame) -> None:
-    model = make_model(heads, 2, "none", reference_charges=False)
+def test_edge_only_heads_obey_it(heads: tuple[str, ...], references: bool, frame: Frame) -> None:
+    model = make_model(heads, 2, "none", reference_charges=references)
     z = model(build_graph(frame, model.r_max))["born_effective_charges"]
     assert z.abs().max() > 0.05
     assert z.sum(dim=0).abs().max() < 1e-12
@@ -26,7 +27,7 @@ def test_edge_only_heads_obey_it(heads: tuple[str, ...], frame: Frame) -> None:
 
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
 def test_transferred_charges_sum_to_zero(frame: Frame) -> None:
-    model = make_model(("charge_transfer",), 2, "none", reference_charges=False)
+    model = make_model(("charge_transfer",), 2)
     charges = model(build_graph(frame, model.r_max), ("charges",))["charges"]
     assert charges.abs().max() > 1e-2
     assert charges.sum().abs() < 1e-12

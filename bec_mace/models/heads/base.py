@@ -33,13 +33,20 @@ class Head(torch.nn.Module):
         return None
 
 
+_FIRST_GUESS = 0.1
+
+
 def mlp(n_in: int, hidden: Sequence[int], n_out: int) -> torch.nn.Sequential:
-    """Linear layers with SiLU between them."""
+    """Linear layers with SiLU between them; the last starts small, so that a fresh model is close to its references."""
     sizes = [n_in, *hidden]
     layers: list[torch.nn.Module] = []
     for a, b in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [torch.nn.Linear(a, b), torch.nn.SiLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], n_out))
+    last = torch.nn.Linear(sizes[-1], n_out)
+    with torch.no_grad():
+        last.weight.mul_(_FIRST_GUESS)
+        last.bias.zero_()
+    return torch.nn.Sequential(*layers, last)
 
 
 class ScalarReadouts(torch.nn.Module):

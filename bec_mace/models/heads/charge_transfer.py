@@ -54,11 +54,11 @@ class FlowStage(torch.nn.Module):
         self.mix = mlp(n_hidden, (), n_hidden)
 
     def prepare(self, node_feats: Tensor) -> Tensor:
-        """Sender's part, of shape (n_atoms, 1 or 4, n_hidden)."""
+        """Sender's part, of shape (1 or 4, n_atoms, n_hidden)."""
         scalars = self.sender(node_feats[:, :1])
         if self.place is None:
-            return scalars
-        return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1)
+            return scalars.transpose(0, 1)
+        return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1).transpose(0, 1)
 
     def propagate(
         self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
@@ -75,12 +75,11 @@ class FlowStage(torch.nn.Module):
         """phi of each edge, of shape (n_edges,), in e."""
         _, harmonics, lengths, values, slopes = edge_feats
         radial = with_derivative(lengths, values, slopes)
-        own = self.receiver(node_feats[:, :1])
-        hidden = sender_feats.view(env.n_atoms, env.n_slots, -1, self.n_hidden)
-        value = own + hidden[:, :, 0]
+        hidden = sender_feats.view(-1, env.n_atoms, env.n_slots, self.n_hidden)
+        value = self.receiver(node_feats[:, :1]) + hidden[0]
         if self.place is not None:
-            unit = harmonics[:, 1:4].view(env.n_atoms, env.n_slots, 1, 3)
-            vectors = self.receiver_vectors(node_feats[:, self.place]).unsqueeze(1) - hidden[:, :, 1:]
-            value = value + (unit @ vectors).squeeze(2)
+            unit = harmonics[:, 1:4].view(env.n_atoms, env.n_slots, 3)
+            own = self.receiver_vectors(node_feats[:, self.place])
+            value = value + unit @ own - (unit.permute(2, 0, 1).unsqueeze(3) * hidden[1:]).sum(dim=0)
         value = self.mix(torch.nn.functional.silu(value))
         return (value.view(-1, self.n_hidden) * self.radial(radial)).sum(dim=-1)

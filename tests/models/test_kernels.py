@@ -1,0 +1,115 @@
+"""The dense kernels against mace's own blocks."""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pytest
+import torch
+
+from bec_mace.data import Frame, build_graph, collate
+from bec_mace.models import PolarizationModel
+from bec_mace.models.environments import build_environments
+from bec_mace.models.kernels import (
+    contract_monomials,
+    mix_channels_by_element,
+    monomial_indices,
+    monomials,
+    symmetrize_couplings,
+)
+from tests.physics.oracle import mace_features
+from tests.physics.systems import make_model, molecule, slab, triclinic, triclinic_pair
+
+
+def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
+    """Largest difference of the features of any layer, with at least some of them not small."""
+    graph = collate([build_graph(frame, model.r_max) for frame in frames])
+    env = build_environments(graph, model._species(graph), len(model.elements), model.r_max)
+    state = model._evaluate(graph, env, list(model.heads.values()), False)
+    dense = [env.unsort(record.out) for record in state.forward.records if record.out is not None]
+    expected, _ = mace_features(model, graph.atomic_numbers, graph.edge_vectors(), *graph.edge_index)
+    assert len(dense) == len(expected) == model.config.num_interactions
+    for ours, theirs in zip(dense, expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert theirs.abs().max() > 1e-2
+    scale = max(1.0, max(theirs.abs().max().item() for theirs in expected))
+    return max((ours - theirs).abs().max().item() for ours, theirs in zip(dense, expected, strict=True)) / scale
+
+
+@pytest.mark.parametrize(("correlation", "max_l"), [
+    (1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
+def test_features_equal_those_of_mace(correlation: int, max_l: int) -> None:
+    model = make_model(("monopole",), 2, correlation=correlation, max_l=max_l)
+    assert kernel_error(model, triclinic(), molecule()) < 1e-12
+
+
+@pytest.mark.parametrize("irreps", [
+    "3x0e", "2x0e + 2x1o + 2x2e", "3x1o + 3x0e", "2x0e + 2x1o + 2x1e", "2x0e + 2x1e", "2x0e + 2x1o + 2x2e + 2x3o"])
+def test_hidden_irreps(irreps: str) -> None:
+    assert kernel_error(make_model(("monopole",), 3, hidden_irreps=irreps), triclinic_pair(), molecule()) < 1e-12
+
+
+def test_pseudovectors_live() -> None:
+    """With correlation 3 the 1e features are not zero, so their kernels are tested too."""
+    model = make_model(("monopole",), 2, hidden_irreps="2x0e + 2x1o + 2x1e", correlation=3)
+    graph = build_graph(molecule(), model.r_max)
+    features, _ = mace_features(model, graph.atomic_numbers, graph.edge_vectors(), *graph.edge_index)
+    assert features[-1][:, 4:].abs().max() > 1e-4
+    assert kernel_error(model, molecule()) < 1e-12
+
+
+@pytest.mark.parametrize("basis", ["bessel", "gaussian"])
+def test_radial_functions(basis: str) -> None:
+    sizes = {"radial_basis": basis, "num_radial": 6, "radial_mlp": (5, 7), "cutoff_power": 6}
+    assert kernel_error(make_model(("monopole",), 1, **sizes), slab(), molecule()) < 1e-12
+
+
+def test_radial_network_without_hidden_layers() -> None:
+    assert kernel_error(make_model(("monopole",), 2, radial_mlp=()), molecule()) < 1e-12
+
+
+@pytest.mark.parametrize("numbers", [[1, 1], [8, 8], [6, 1]])
+def test_absent_elements(numbers: list[int]) -> None:
+    """The model knows three elements; the frame holds one or two of them."""
+    pair = triclinic_pair()
+    frame = Frame(atomic_numbers=np.array(numbers), positions=pair.positions, cell=pair.cell, pbc=pair.pbc)
+    assert kernel_error(make_model(("monopole",), 2), frame) < 1e-12
+
+
+def test_monomials_are_all_products() -> None:
+    values = torch.rand(2, 4, 3, dtype=torch.float64)
+    out = monomials(values, 3)
+    indices = [index for degree in (1, 2, 3) for index in combinations_with_replacement(range(4), degree)]
+    assert [index for degree in (1, 2, 3) for index in monomial_indices(4, degree)] == indices
+    assert out.shape == (2, len(indices), 3)
+    for place, index in enumerate(indices):
+        assert torch.allclose(out[:, place], torch.stack([values[:, m] for m in index]).prod(dim=0), atol=1e-15)
+
+
+def test_symmetrized_couplings_give_the_same_polynomial() -> None:
+    generator = torch.Generator().manual_seed(0)
+    couplings = torch.rand(2, 4, 4, 4, 5, generator=generator, dtype=torch.float64)
+    x = torch.rand(4, generator=generator, dtype=torch.float64)
+    expected = torch.einsum("oabck,a,b,c->ok", couplings, x, x, x)
+    products = torch.stack([torch.stack([x[m] for m in index]).prod() for index in monomial_indices(4, 3)])
+    assert torch.allclose(torch.einsum("omk,m->ok", symmetrize_couplings(couplings, 3), products), expected, atol=1e-13)
+
+
+def test_each_element_has_its_own_coefficients() -> None:
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(5, 3, 2, generator=generator, dtype=torch.float64)
+    coefficients = [torch.rand(2, 4, 9, generator=generator, dtype=torch.float64) for _ in range(2)]
+    out = contract_monomials(values, coefficients, [2, 3], 2)
+    for atom in range(5):
+        products = monomials(values[atom].T.unsqueeze(2), 2).squeeze(2)
+        expected = torch.einsum("com,cm->oc", coefficients[atom >= 2], products)
+        assert torch.allclose(out[atom], expected, atol=1e-14)
+
+
+def test_element_without_atoms_is_skipped_by_the_linear_map() -> None:
+    generator = torch.Generator().manual_seed(2)
+    values = torch.rand(3, 2, 4, generator=generator, dtype=torch.float64)
+    weights = [torch.rand(4, 4, generator=generator, dtype=torch.float64) for _ in range(3)]
+    out = mix_channels_by_element(values, weights, [1, 0, 2])
+    assert torch.allclose(out, torch.cat([values[:1] @ weights[0], values[1:] @ weights[2]]), atol=1e-15)

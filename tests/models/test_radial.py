@@ -1,0 +1,53 @@
+"""Radial weights with their derivative beside them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
+from tests.physics.systems import make_model
+
+
+@pytest.mark.parametrize("basis", ["bessel", "gaussian"])
+def test_slopes_of_the_basis(basis: str) -> None:
+    functions = make_model(("monopole",), 1, radial_basis=basis).backbone._radial_functions
+    lengths = torch.linspace(0.4, 2.5, 20, dtype=torch.float64).unsqueeze(1)
+    values, slopes = basis_with_derivative(functions, lengths)
+    step = 1e-5
+    expected = (functions(lengths + step) - functions(lengths - step)) / (2 * step)
+    assert torch.equal(values, functions(lengths))
+    assert (slopes - expected).abs().max() < 1e-7 * max(1.0, slopes.abs().max().item())
+
+
+@pytest.mark.parametrize("basis", ["bessel", "gaussian"])
+def test_basis_and_slopes_vanish_at_the_cutoff(basis: str) -> None:
+    """Empty neighbour slots hold this length, in both precisions."""
+    for dtype in (torch.float64, torch.float32):
+        model = make_model(("monopole",), 1, None, dtype, radial_basis=basis)
+        lengths = torch.full((1, 1), model.r_max, dtype=dtype)
+        values, slopes = basis_with_derivative(model.backbone._radial_functions, lengths)
+        assert values.abs().max() == 0
+        assert slopes.abs().max() == 0
+
+
+def test_declared_derivative_is_used() -> None:
+    lengths = torch.rand(5, 1, dtype=torch.float64, requires_grad=True)
+    values = torch.rand(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    slopes = torch.rand(3, 5, 2, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(3, 5, 2, dtype=torch.float64)
+    out = with_derivative(lengths, values, slopes)
+    assert torch.equal(out, values)
+    by_length, by_value = torch.autograd.grad((weights * out).sum(), [lengths, values], create_graph=True)
+    assert torch.allclose(by_length.squeeze(1), (weights * slopes).sum(dim=(0, 2)))
+    assert torch.equal(by_value, weights)
+    # The derivative can be differentiated by what its slopes are made of.
+    assert torch.allclose(torch.autograd.grad(by_length.sum(), slopes)[0], weights)
+
+
+def test_silu_carries_the_slope() -> None:
+    x = torch.linspace(-3, 3, 9, dtype=torch.float64, requires_grad=True)
+    values, slopes = silu_with_derivative(x * x, 2 * x, 1.7)
+    expected = 1.7 * torch.nn.functional.silu(x * x)
+    assert torch.allclose(values, expected)
+    assert torch.allclose(slopes, torch.autograd.grad(expected.sum(), x)[0])

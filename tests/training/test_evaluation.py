@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from bec_mace.config import ModelConfig
+from bec_mace.data import Frame, build_graph, compute_statistics, read_frames
+from bec_mace.errors import DataError
+from bec_mace.models import build_model
+from bec_mace.training.evaluation import Comparison, compare, evaluate, format_table, summarize_comparison
+
+Z = "born_effective_charges"
+
+
+def make_model(frames, heads):
+    torch.manual_seed(0)
+    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
+                         readout_mlp=[4], heads=heads)
+    elements = sorted({int(z) for frame in frames for z in frame.atomic_numbers})
+    return build_model(config, elements, compute_statistics(frames, 3.0), torch.float64)
+
+
+@pytest.fixture(scope="module")
+def frames(files):
+    return read_frames(files / "water_clusters_rpbe_d3.extxyz")
+
+
+@pytest.fixture(scope="module")
+def model(frames):
+    return make_model(frames, ["monopole", "dipole", "energy"])
+
+
+def test_numbers_are_those_of_a_plain_loop(model, frames):
+    found = evaluate(model, frames, batch_size=3)
+    errors, energies, dipoles = [], [], []
+    for frame in frames:
+        out = model(build_graph(frame, model.r_max), properties=(Z, "energy", "dipole"))
+        errors.append((out[Z].numpy() - frame.labels[Z]).ravel())
+        energies.append((out["energy"].item() - frame.labels["energy"]) / len(frame))
+        dipoles.append((out["dipole"][0].numpy() - frame.labels["dipole"]) / len(frame) ** 0.5)
+    error = np.concatenate(errors)
+    assert found["n_frames"] == found[Z]["n_frames"] == len(frames)
+    assert found[Z]["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-9)
+    assert found[Z]["mae"] == pytest.approx(np.mean(np.abs(error)), rel=1e-9)
+    assert found["energy"]["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(energies))), rel=1e-9)
+    assert found["dipole"]["mae"] == pytest.approx(np.mean(np.abs(dipoles)), rel=1e-9)
+    assert found["forces"]["unit"] == "eV/Å"
+    assert sum(row["share"] for row in found["head_shares"].values()) == pytest.approx(1.0)
+
+
+def test_batches_change_nothing(model, frames):
+    one, many = evaluate(model, frames, batch_size=1), evaluate(model, frames)
+    assert one[Z]["rmse"] == pytest.approx(many[Z]["rmse"], rel=1e-12)
+    assert one["head_shares"]["dipole"]["rms"] == pytest.approx(many["head_shares"]["dipole"]["rms"], rel=1e-12)
+
+
+def test_frames_without_labels_count_only_for_what_they_hold(model, frames):
+    bare = Frame(frames[0].atomic_numbers, frames[0].positions + 0.01, frames[0].cell, frames[0].pbc,
+                 {"energy": frames[0].labels["energy"]})
+    found = evaluate(model, [bare, *frames[1:4]])
+    assert (found["n_frames"], found[Z]["n_frames"]) == (4, 3)
+    assert found[Z]["rmse"] == pytest.approx(evaluate(model, frames[1:4])[Z]["rmse"], rel=1e-9)
+    bare_error = abs(evaluate(model, [bare, frames[1]])["energy"]["mae"] - found["energy"]["mae"])
+    assert bare_error > 0.0, "its energy counts"
+
+
+@pytest.mark.parametrize(("kept", "message"), [
+    ({"energy"}, r"born_effective_charges found in 0 of 2 frames \(first: frame\)"), (None, "there are no frames")])
+def test_frames_without_born_effective_charges_are_refused(model, frames, kept, message):
+    bare = [Frame(f.atomic_numbers, f.positions, f.cell, f.pbc, {name: f.labels[name] for name in kept})
+            for f in frames[:2] if kept is not None]
+    with pytest.raises(DataError, match=message):
+        evaluate(model, bare)
+
+
+def test_dipoles_of_periodic_cells_and_stress_of_molecules_are_left_out(files, frames):
+    quartz = read_frames(files / "quartz_pbe.extxyz")[:1]
+    labels = {**quartz[0].labels, "dipole": np.zeros(3), "stress": np.zeros((3, 3))}
+    periodic = Frame(quartz[0].atomic_numbers, quartz[0].positions, quartz[0].cell, quartz[0].pbc, labels)
+    network = make_model([periodic], ["dipole", "energy"])
+    found = evaluate(network, [periodic])
+    assert "dipole" not in found
+    assert found["stress"]["unit"] == "eV/Å^3"
+    molecule = Frame(frames[0].atomic_numbers, frames[0].positions, frames[0].cell, frames[0].pbc,
+                     {**frames[0].labels, "stress": np.zeros((3, 3))})
+    assert "stress" not in evaluate(make_model(frames, ["monopole", "energy"]), [molecule])
+
+
+def test_polarization_is_compared_modulo_the_quantum():
+    cell = np.diag([3.0, 4.0, 5.0])
+    frame = Frame(np.array([1, 1, 1, 1]), np.arange(12.0).reshape(4, 3), cell, np.ones(3, bool),
+                  {"polarization": np.array([0.1, 0.2, 0.3])})
+    found = summarize_comparison(Comparison([frame], [{"polarization": np.array([6.1, 0.2, -4.1])}]))
+    assert found["polarization"]["mae"] == pytest.approx(0.6 / 3 / 2)
+
+
+def test_a_model_without_charges_is_compared_by_energies(frames):
+    found = summarize_comparison(compare(make_model(frames, ["energy"]), frames))
+    assert Z not in found and "head_shares" not in found
+    assert found["energy"]["rmse"] > 0
+
+
+def test_nothing_in_common_is_no_error(frames):
+    bare = [Frame(f.atomic_numbers, f.positions, f.cell, f.pbc) for f in frames[:2]]
+    assert summarize_comparison(compare(make_model(frames, ["energy"]), bare)) == {"n_frames": 2}
+
+
+def test_the_table_names_every_number_with_its_unit(model, frames):
+    text = format_table(evaluate(model, frames))
+    for part in ("RMSE (e)", "all components", "off-diagonal", "antisymmetric part", "trivial model", "head dipole",
+                 "eV/atom", "eV/Å", "sum-rule residual per cell"):
+        assert part in text
