@@ -35,7 +35,7 @@ HEAD_SETS = {
 
 
 def phase_response(model: PolarizationModel, graph: Graph) -> torch.Tensor:
-    """Z* of a monopole model by the phase form, through plain autograd from positions to charges; an orthogonal cell."""
+    """Z* of a monopole model by the phase form, through plain autograd from positions to charges; orthogonal cell."""
     species = model._species(graph)
     positions = graph.positions.detach().requires_grad_(True)
     env = build_environments(graph, species, len(model.elements), model.r_max)
@@ -59,11 +59,11 @@ def phase_response(model: PolarizationModel, graph: Graph) -> torch.Tensor:
 
 def _charges(model: PolarizationModel, env: Environments, vectors: torch.Tensor) -> torch.Tensor:
     node_feats = model.backbone.embed_nodes(env)
-    harmonics, radial = model.backbone.embed_edges(vectors)
+    edges = model.backbone.embed_edges(vectors)
     total = torch.zeros(())
     for number, layer in enumerate(model.backbone.layers):
-        sender_feats = layer.prepare(node_feats).index_select(0, env.sender)
-        node_feats = layer.propagate(node_feats, sender_feats, harmonics, radial, env)
+        messages = layer.messages(env.gather(layer.prepare(node_feats)), edges, env)
+        node_feats = layer.update(node_feats, messages, env)
         share: Sources = model.heads["monopole"].read(number, node_feats, env)
         total = total + share.charges
     return total
@@ -80,7 +80,7 @@ def build(heads: list[str], graph: Graph, args: argparse.Namespace) -> Polarizat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="bec_mace:water_revpbe_d3.extxyz.gz", help="frames of water; the first is used")
+    parser.add_argument("--data", default="bec_mace:water_revpbe_d3.extxyz.gz", help="frames; the first is used")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--max-l", type=int, default=3)
     parser.add_argument("--correlation", type=int, default=3)
@@ -110,7 +110,7 @@ def main() -> None:
     ratios = {
         name: statistics.median(a / b for a, b in zip(times[name], times["energy+forces"], strict=True))
         for name in jobs if name != "energy+forces"}
-    print(f"{frame.source}: {graph.n_atoms} atoms, {graph.n_edges} edges, correlation {args.correlation}, max_l {args.max_l}")
+    print(f"{graph.n_atoms} atoms, {graph.n_edges} edges, correlation {args.correlation}, max_l {args.max_l}")
     print(f"{'':18s} {'seconds':>9s} {'ratio':>7s}")
     for name in jobs:
         print(f"{name:18s} {seconds[name]:9.4f} {ratios.get(name, 1.0):7.2f}")

@@ -15,15 +15,18 @@ from torch import Tensor
 from bec_mace.config import ModelConfig
 from bec_mace.errors import ModelError
 from bec_mace.models.environments import Environments
-from bec_mace.models.convolution import Convolution, Path
-from bec_mace.models.kernels import contract_monomials, mix_channels, mix_channels_by_element, symmetrize_couplings
+from bec_mace.models.convolution import Convolution, FrozenConvolution, Path
+from bec_mace.models.kernels import mix_channels, mix_channels_by_element
+from bec_mace.models.product import contract_monomials, symmetrize_couplings
 from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
+from bec_mace.models.response import EdgePart
 
 # e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
 torch.serialization.add_safe_globals([slice])
 logging.getLogger("root").addFilter(lambda record: "cuequivariance" not in record.getMessage())
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
+    import e3nn
     from e3nn import o3
     from mace.modules.blocks import (
         EquivariantProductBasisBlock,
@@ -35,14 +38,16 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 @contextlib.contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    previous = torch.get_default_dtype()
+    previous, options = torch.get_default_dtype(), e3nn.get_optimization_defaults()
     torch.set_default_dtype(dtype)
+    e3nn.set_optimization_defaults(jit_script_fx=False)  # The dense kernels do not use the compiled code.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.set_default_dtype(previous)
+        e3nn.set_optimization_defaults(**options)
 
 
 def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
@@ -117,20 +122,45 @@ class Layer(torch.nn.Module):
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
         return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
 
-    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> Tensor:
-        """New features of shape (n_atoms, n_components, n_channels) from own and gathered ones."""
+    def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> Tensor:
+        """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels); differentiable any way."""
+        weights = with_derivative(edges.lengths, *self._radial_weights(edges))
+        return Convolution(self._paths, env.n_slots)(sender_feats, edges.harmonics, weights)
+
+    def frozen_messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> EdgePart:
+        """As :meth:`messages`, for constant parameters, with a pull-back of all channels at once."""
+        with torch.no_grad():
+            weights, slopes = self._radial_weights(edges)
+            frozen = FrozenConvolution(
+                Convolution(self._paths, env.n_slots), sender_feats, edges.harmonics.detach(), weights, slopes)
+            messages = frozen.messages()
+
+        def pull(cotangents: list[Tensor], needed: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
+            at_senders, at_harmonics, at_lengths = frozen.pull(torch.stack(cotangents), needed)
+            senders = [None] * len(cotangents) if at_senders is None else list(at_senders.unbind(0))
+            edge_cotangents = [[None, y, r, None, None] for y, r in zip(at_harmonics, at_lengths, strict=True)]
+            return senders, edge_cotangents
+
+        return EdgePart(messages.requires_grad_(edges.vectors.requires_grad), pull)
+
+    def update(self, node_feats: Tensor, messages: Tensor, env: Environments, frozen: bool = False) -> Tensor:
+        """New features of shape (n_atoms, n_components, n_channels) from the old ones and the messages.
+
+        With ``frozen`` the coefficients of the product basis are constants.
+        """
         interaction = self.interaction
-        messages = Convolution(self._paths, env.n_slots)(sender_feats, edges.harmonics, self._radial_weights(edges))
         parts = messages.split([path.d3 for path in self._paths], dim=1)
         message = _apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
         present = [index for index, count in enumerate(env.counts) if count]
         counts = [env.counts[index] for index in present]
-        basis = contract_monomials(message, self._polynomials(present), counts, self._degree)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            coefficients = self._polynomials(present)
+        basis = contract_monomials(message, coefficients, counts, self._degree)
         out = _apply_linear(self.product.linear, _split(basis, self.irreps_out))
         return out + self._skip(node_feats, env)
 
-    def _radial_weights(self, edges: EdgeFeatures) -> Tensor:
-        """The radial network and its derivative, of shape (n_paths, n_edges, n_channels)."""
+    def _radial_weights(self, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
+        """The radial network and its derivative by the length, each of shape (n_paths, n_edges, n_channels)."""
         network = self.interaction.conv_tp_weights
         values, slopes = edges.radial, edges.radial_slopes
         *hidden, last = network
@@ -138,7 +168,7 @@ class Layer(torch.nn.Module):
             weight = layer.weight / layer.h_in ** 0.5
             values, slopes = silu_with_derivative(values @ weight, slopes @ weight, layer.act.cst)
         weight = (last.weight / last.h_in ** 0.5).view(last.weight.shape[0], len(self._paths), -1).transpose(0, 1)
-        return with_derivative(edges.lengths, values @ weight, slopes @ weight)
+        return values @ weight, slopes @ weight
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""

@@ -236,3 +236,68 @@ def _add_second_by_harmonics(
                 out.x[m1, edges].addcmul_(spread, w_part)
             if out.w is not None:
                 out.w[path, edges].addcmul_(spread, x_part)
+
+
+@dataclass(frozen=True)
+class FrozenConvolution:
+    """A convolution with constant radial weights, pulled back for several cotangents in one go.
+
+    What the cotangents share is computed once: the scaled features, and the features scaled by the weights' slopes,
+    which give the derivative by the distance without the derivative by each weight.
+
+    Attributes:
+        plan: Couplings and slots.
+        sender_feats: Neighbours' features, of shape (n_components, n_edges, n_channels).
+        harmonics: Of shape (n_edges, n_harmonics).
+        weights: Radial functions, of shape (n_paths, n_edges, n_channels).
+        slopes: Their derivatives by the length.
+    """
+
+    plan: Convolution
+    sender_feats: Tensor
+    harmonics: Tensor
+    weights: Tensor
+    slopes: Tensor
+
+    def messages(self) -> Tensor:
+        """The convolution, of shape (n_atoms, n_message_components, n_channels)."""
+        return self.plan(self.sender_feats, self.harmonics, self.weights)
+
+    def pull(self, cotangents: Tensor, needed: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Pull back cotangents of the messages.
+
+        Args:
+            cotangents: Of shape (n, n_atoms, n_message_components, n_channels).
+            needed: Whether the cotangents of the features are wanted.
+
+        Returns:
+            Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
+            (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
+        """
+        plan, x, w = self.plan, self.sender_feats, self.weights
+        n, n_channels = cotangents.shape[0], cotangents.shape[3]
+        couplings = plan.couplings(self.harmonics)
+        by_atom = cotangents.permute(1, 2, 0, 3).contiguous()  # (n_atoms, n_message_components, n, n_channels)
+        x_bar = x.new_zeros((n, *x.shape)) if needed else None
+        y_bar = x.new_empty((n, *self.harmonics.shape))
+        r_bar = x.new_zeros((n, x.shape[1], 1))
+        for atoms, edges in plan.blocks(x):
+            angular = plan.angular(couplings, self.harmonics[edges])
+            angular_bar = x.new_empty((n, *angular.shape))
+            n_atoms = atoms.stop - atoms.start
+            for path, m1, message, rows in plan.pairs():
+                d3 = rows.stop - rows.start
+                m_part = by_atom[atoms, message]
+                x_part = x[m1, edges]
+                scaled = torch.stack([w[path, edges] * x_part, self.slopes[path, edges] * x_part])
+                scaled = scaled.view(2, n_atoms, plan.n_slots, n_channels)
+                rows_bar = torch.matmul(m_part.reshape(n_atoms, d3 * n, n_channels), scaled.transpose(2, 3))
+                rows_bar = rows_bar.view(2, n_atoms, d3, n, plan.n_slots).permute(0, 3, 2, 1, 4)
+                angular_bar[:, rows] = rows_bar[0]
+                r_bar[:, edges, 0] += (rows_bar[1] * angular[rows]).sum(dim=1).flatten(1)
+                if x_bar is not None:
+                    spread = torch.bmm(angular[rows].permute(1, 2, 0), m_part.reshape(n_atoms, d3, n * n_channels))
+                    spread = spread.view(-1, n, n_channels).transpose(0, 1)
+                    x_bar[:, m1, edges].addcmul_(spread, w[path, edges])
+            y_bar[:, edges] = angular_bar.flatten(2).transpose(1, 2) @ couplings
+        return x_bar, y_bar, r_bar

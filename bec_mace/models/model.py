@@ -18,7 +18,15 @@ from bec_mace.models.backbone import Backbone, EdgeFeatures, component_slices
 from bec_mace.models.environments import Environments, build_environments
 from bec_mace.models.heads import HEADS, Features, Head
 from bec_mace.models.heads.energy import EnergyHead
-from bec_mace.models.response import Sources, assemble_forces, assemble_response, evaluate_stages, sweep
+from bec_mace.models.response import (
+    Forward,
+    Sources,
+    StageOutput,
+    assemble_forces,
+    assemble_response,
+    evaluate_stages,
+    sweep,
+)
 
 _DERIVATIVES = frozenset({"born_effective_charges", "forces", "stress"})
 
@@ -26,9 +34,9 @@ _DERIVATIVES = frozenset({"born_effective_charges", "forces", "stress"})
 class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
-    def __init__(self, model: PolarizationModel, number: int, heads: Sequence[Head]) -> None:
+    def __init__(self, model: PolarizationModel, number: int, heads: Sequence[Head], frozen: bool) -> None:
         self.layer: Any = model.backbone.layers[number]
-        self.number, self.heads = number, heads
+        self.number, self.heads, self.frozen = number, heads, frozen
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours gather."""
@@ -36,12 +44,19 @@ class LayerStage:
 
     def propagate(
         self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
-    ) -> tuple[Tensor, Sources]:
+    ) -> StageOutput:
         """New features and what the heads read from them."""
-        out = self.layer.propagate(node_feats, sender_feats, EdgeFeatures(*edge_feats), env)
+        edges = EdgeFeatures(*edge_feats)
+        if self.frozen:
+            part = self.layer.frozen_messages(sender_feats.detach(), edges, env)
+            messages = part.messages
+        else:
+            part, messages = None, self.layer.messages(sender_feats, edges, env)
+        out = self.layer.update(node_feats, messages, env, self.frozen)
         shares = [head.read(self.number, out, env) for head in self.heads]
-        return out, Sources(*(_total([getattr(share, name) for share in shares])
-                              for name in ("charges", "dipoles", "energies")))
+        sources = Sources(*(_total([getattr(share, name) for share in shares])
+                            for name in ("charges", "dipoles", "energies")))
+        return StageOutput(out, sources, part)
 
 
 def _total(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -55,8 +70,7 @@ class _State:
 
     env: Environments
     graph: Graph
-    forward: Any
-    node_feats: Tensor
+    forward: Forward
     heads: list[Head]
 
     def total(self, name: str) -> Tensor | None:
@@ -155,7 +169,7 @@ class PolarizationModel(torch.nn.Module):
     def _compute(
         self, graph: Graph, env: Environments, wanted: set[str], create_graph: bool, directions: Tensor | None
     ) -> dict[str, Tensor]:
-        state = self._evaluate(graph, env, list(self.heads.values()), bool(wanted & _DERIVATIVES))
+        state = self._evaluate(graph, env, list(self.heads.values()), bool(wanted & _DERIVATIVES), not create_graph)
         out: dict[str, Any] = {}
         axes = torch.eye(3, dtype=env.vectors.dtype, device=env.vectors.device) if directions is None else directions
         response = axes if "born_effective_charges" in wanted else None
@@ -178,14 +192,15 @@ class PolarizationModel(torch.nn.Module):
             out["head_contributions"] = self._head_contributions(graph, env, axes, create_graph)
         return {name: out[name] for name in wanted}
 
-    def _evaluate(self, graph: Graph, env: Environments, heads: list[Head], derivatives: bool) -> _State:
-        stages: list[Any] = [LayerStage(self, number, heads) for number in range(len(self.backbone.layers))]
+    def _evaluate(
+        self, graph: Graph, env: Environments, heads: list[Head], derivatives: bool, frozen: bool
+    ) -> _State:
+        stages: list[Any] = [LayerStage(self, number, heads, frozen) for number in range(len(self.backbone.layers))]
         stages += [stage for head in heads if (stage := head.stage()) is not None]
         node_feats = self.backbone.embed_nodes(env)
         forward = evaluate_stages(
             stages, node_feats, env, self.backbone.embed_edges, derivatives)
-        last = [record.out for record in forward.records if record.out is not None][-1]
-        return _State(env, graph, forward, last, heads)
+        return _State(env, graph, forward, heads)
 
     def _references(self, env: Environments) -> Tensor:
         """Reference charges of the atoms, made to sum to zero in each frame."""
@@ -200,7 +215,7 @@ class PolarizationModel(torch.nn.Module):
             diagonal = diagonal + charges
         response = response + diagonal.view(-1, 1, 1) * axes
         for head in state.heads:
-            tensors = head.tensors(state.node_feats)
+            tensors = head.tensors(state.forward.node_feats())
             if tensors is not None:
                 response = response + axes @ tensors
         if self.projects:
@@ -243,7 +258,7 @@ class PolarizationModel(torch.nn.Module):
         for name, head in self.heads.items():
             if name == "energy":
                 continue
-            state = self._evaluate(graph, env, [head], True)
+            state = self._evaluate(graph, env, [head], True, not create_graph)
             cotangents = sweep(state.forward, env, axes, False, create_graph)
             parts[name] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes, references=False))
         parts["reference"] = env.unsort(self._references(env).view(-1, 1, 1) * axes)

@@ -44,6 +44,35 @@ class Sources:
     transferred: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class EdgePart:
+    """The edge work of a stage, pulled back by the stage itself for all channels at once.
+
+    Attributes:
+        messages: What the edges hand to the node work: a tensor to differentiate with respect to.
+        pull: From cotangents of the messages, one for each channel, those of the gathered features (None where
+            ``needed`` is false) and those of the edge features.
+    """
+
+    messages: Tensor
+    pull: Callable[[list[Tensor], bool], tuple[list[Tensor | None], list[list[Tensor | None]]]]
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage gives.
+
+    Attributes:
+        node_feats: New node features; None where the stage only adds to the sources.
+        sources: The stage's share of the sources.
+        edge_part: Where the stage pulls back its edge work itself; None leaves it to autograd.
+    """
+
+    node_feats: Tensor | None
+    sources: Sources
+    edge_part: EdgePart | None = None
+
+
 class Stage(Protocol):
     """One hop of a model. A network has one for each layer."""
 
@@ -53,8 +82,8 @@ class Stage(Protocol):
 
     def propagate(
         self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
-    ) -> tuple[Tensor | None, Sources]:
-        """New node features and the stage's share of the sources."""
+    ) -> StageOutput:
+        """New node features and sources from own features, gathered ones, and functions of the edge vectors."""
         ...
 
 
@@ -82,18 +111,30 @@ class _Record:
     prepared: Tensor
     sender_feats: Tensor
     edge_feats: list[Tensor]
-    out: Tensor | None
-    sources: Sources
+    out: StageOutput
 
 
 @dataclass
-class _Forward:
+class Forward:
+    """All stages evaluated, with what the sweep needs.
+
+    Attributes:
+        vectors: The edge vectors that the stages saw.
+        edge_feats: Functions of them that all stages share.
+        records: The graph of each stage.
+    """
+
     vectors: Tensor
     edge_feats: list[Tensor]
     records: list[_Record]
 
     def sources(self) -> list[Sources]:
-        return [record.sources for record in self.records]
+        """The sources of each stage."""
+        return [record.out.sources for record in self.records]
+
+    def node_feats(self) -> Tensor:
+        """Features after the last stage that changed them."""
+        return [record.out.node_feats for record in self.records if record.out.node_feats is not None][-1]
 
 
 def evaluate_stages(
@@ -102,7 +143,7 @@ def evaluate_stages(
     env: Environments,
     embed_edges: Callable[[Tensor], Sequence[Tensor]],
     derivatives: bool,
-) -> _Forward:
+) -> Forward:
     """Run all stages and keep what the sweep needs.
 
     Args:
@@ -120,11 +161,11 @@ def evaluate_stages(
         shared = [_alias(value) for value in edge_feats]
         prepared = stage.prepare(gather_feats)
         sender_feats = env.gather(prepared)
-        out, sources = stage.propagate(own, sender_feats, shared, env)
-        records.append(_Record(own, gather_feats, prepared, sender_feats, shared, out, sources))
-        if out is not None:
-            node_feats = out
-    return _Forward(vectors, edge_feats, records)
+        out = stage.propagate(own, sender_feats, shared, env)
+        records.append(_Record(own, gather_feats, prepared, sender_feats, shared, out))
+        if out.node_feats is not None:
+            node_feats = out.node_feats
+    return Forward(vectors, edge_feats, records)
 
 
 def _alias(value: Tensor) -> Tensor:
@@ -132,7 +173,7 @@ def _alias(value: Tensor) -> Tensor:
     return value.view_as(value) if value.requires_grad else value
 
 
-def sweep(forward: _Forward, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool) -> Cotangents:
+def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool) -> Cotangents:
     """Walk the stages from last to first and collect the cotangents of the edge vectors.
 
     Args:
@@ -142,63 +183,81 @@ def sweep(forward: _Forward, env: Environments, directions: Tensor | None, energ
         energy: Whether to differentiate the energy.
         create_graph: Whether the result can be differentiated again.
     """
-    walk = _Sweep(forward, env, directions, create_graph)
-    channels: list[int] = [] if directions is None else list(range(directions.shape[0]))
-    with_charge = directions is not None and any(s.charges is not None for s in forward.sources())
+    axes = [] if directions is None else list(range(directions.shape[0]))
+    channels: list[Channel] = [*axes]
+    if axes and any(sources.charges is not None for sources in forward.sources()):
+        channels.insert(0, "charge")
+    if energy:
+        channels.append("energy")
+    walk = _Sweep(forward, env, directions, channels, create_graph)
     for record in reversed(forward.records):
-        charge_at_senders = walk.step(record, "charge") if with_charge else None
-        for channel in channels:
-            walk.step(record, channel, charge_at_senders)
-        if energy:
-            walk.step(record, "energy")
-    return Cotangents(
-        charge=walk.edge_cotangent("charge"),
-        moments=[walk.edge_cotangent(channel) for channel in channels],
-        energy=walk.edge_cotangent("energy"),
-    )
+        walk.step(record)
+    found = walk.edge_cotangents()
+    return Cotangents(found.get("charge"), [found.get(axis) for axis in axes], found.get("energy"))
+
+
+Channel = str | int
+"""A channel of the sweep: "charge", "energy", or the number of a direction."""
 
 
 class _Sweep:
-    """The running cotangents of each channel: "charge", "energy", and a number for each direction."""
+    """The running cotangents of each channel."""
 
-    def __init__(self, forward: _Forward, env: Environments, directions: Tensor | None, create_graph: bool) -> None:
+    def __init__(
+        self, forward: Forward, env: Environments, directions: Tensor | None, channels: list[Channel], create_graph: bool
+    ) -> None:
         self.forward, self.env, self.create_graph = forward, env, create_graph
-        self.directions = directions
+        self.directions, self.channels = directions, channels
         self.arms = None if directions is None else (env.vectors @ directions.T).unbind(1)
-        self.node: dict[str | int, Tensor | None] = {}
-        self.edges: dict[str | int, list[Tensor | None]] = {}
+        self.node: dict[Channel, Tensor | None] = {}
+        self.edges: dict[Channel, list[Tensor | None]] = {}
 
-    def step(self, record: _Record, channel: str | int, charge_at_senders: Tensor | None = None) -> Tensor | None:
-        """Pull one channel back through one stage; returns the cotangent of the gathered features."""
-        seeds = self._seeds(record, channel)
-        if record is self.forward.records[0]:  # Features before the first stage do not depend on positions.
-            self._collect(channel, self._pull(seeds, record.edge_feats))
-            return None
-        inputs = [record.node_feats, record.sender_feats, *record.edge_feats]
-        own, at_senders, *at_edges = self._pull(seeds, inputs)
-        self._collect(channel, at_edges)
-        moment = at_senders
-        if isinstance(channel, int) and charge_at_senders is not None and self.arms is not None:
-            arm = self.arms[channel].unsqueeze(1)
-            moment = charge_at_senders * arm if at_senders is None else torch.addcmul(at_senders, charge_at_senders, arm)
-        self.node[channel] = _add(own, self._to_nodes(record, moment))
-        return at_senders
+    def step(self, record: _Record) -> None:
+        """Pull every channel back through one stage."""
+        first = record is self.forward.records[0]  # Features before the first stage do not depend on positions.
+        own: dict[Channel, Tensor | None] = {}
+        at_senders: dict[Channel, Tensor | None] = {}
+        part = record.out.edge_part
+        at_messages: dict[Channel, Tensor] = {}
+        for channel in self.channels:
+            seeds = self._seeds(record, channel)
+            inputs = [] if first else [record.node_feats]
+            inputs += [part.messages] if part else [*([] if first else [record.sender_feats]), *record.edge_feats]
+            pulled = self._pull(seeds, inputs)
+            own[channel] = None if first else pulled.pop(0)
+            if part is None:
+                at_senders[channel] = None if first else pulled.pop(0)
+                self._collect(channel, pulled)
+            elif pulled[0] is not None:
+                at_messages[channel] = pulled[0]
+        if part is not None and at_messages:
+            senders, edges = part.pull(list(at_messages.values()), not first)
+            for channel, at_sender, at_edges in zip(at_messages, senders, edges, strict=True):
+                at_senders[channel] = at_sender
+                self._collect(channel, at_edges)
+        for channel in () if first else self.channels:
+            moment = self._with_arm(channel, at_senders.get(channel), at_senders.get("charge"))
+            self.node[channel] = _add(own[channel], self._to_nodes(record, moment))
 
-    def _seeds(self, record: _Record, channel: str | int) -> list[tuple[Tensor, Tensor]]:
+    def _with_arm(self, channel: Channel, moment: Tensor | None, charge: Tensor | None) -> Tensor | None:
+        """What a direction's channel picks up from the charge's across the edge."""
+        if not isinstance(channel, int) or charge is None or self.arms is None:
+            return moment
+        arm = self.arms[channel].unsqueeze(1)
+        return charge * arm if moment is None else torch.addcmul(moment, charge, arm)
+
+    def _seeds(self, record: _Record, channel: Channel) -> list[tuple[Tensor, Tensor]]:
         seeds = []
-        cotangent = self.node.get(channel)
-        if record.out is not None and cotangent is not None:
-            seeds.append((record.out, cotangent))
-        sources = record.sources
+        cotangent, out, sources = self.node.get(channel), record.out.node_feats, record.out.sources
+        if cotangent is not None:
+            # A stage without new features hands the cotangent of its successors on to its own input.
+            seeds.append((record.node_feats if out is None else out, cotangent))
         if channel == "charge" and sources.charges is not None:
             seeds.append((sources.charges, torch.ones_like(sources.charges)))
         elif channel == "energy" and sources.energies is not None:
             seeds.append((sources.energies, torch.ones_like(sources.energies)))
         elif isinstance(channel, int) and sources.dipoles is not None and self.directions is not None:
             seeds.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
-        if record.out is None and cotangent is not None:
-            # A stage without new features hands the cotangent of its successors on to its own input.
-            seeds.append((record.node_feats, cotangent))
         return [(output, seed) for output, seed in seeds if output.requires_grad]
 
     def _pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: list[Tensor]) -> list[Tensor | None]:
@@ -218,15 +277,18 @@ class _Sweep:
             return None
         return self._pull([(record.prepared, self.env.sum_gathered(at_senders))], [record.gather_feats])[0]
 
-    def _collect(self, channel: str | int, values: list[Tensor | None]) -> None:
+    def _collect(self, channel: Channel, values: list[Tensor | None]) -> None:
         held = self.edges.setdefault(channel, [None] * len(values))
         self.edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
 
-    def edge_cotangent(self, channel: str | int) -> Tensor | None:
-        """The cotangent of the edge vectors, all stages together."""
-        held = self.edges.get(channel, [])
-        seeds = [(feats, value) for feats, value in zip(self.forward.edge_feats, held, strict=False) if value is not None]
-        return self._pull([(feats, value) for feats, value in seeds if feats.requires_grad], [self.forward.vectors])[0]
+    def edge_cotangents(self) -> dict[Channel, Tensor | None]:
+        """The cotangent of the edge vectors in each channel, all stages together."""
+        found = {}
+        for channel, held in self.edges.items():
+            pairs = zip(self.forward.edge_feats, held, strict=True)
+            seeds = [(feats, value) for feats, value in pairs if value is not None and feats.requires_grad]
+            found[channel] = self._pull(seeds, [self.forward.vectors])[0]
+        return found
 
 
 def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bec_mace.models import convolution
-from bec_mace.models.convolution import Convolution, Path
+from bec_mace.models.convolution import Convolution, FrozenConvolution, Path
 
 N_ATOMS, N_SLOTS, N_CHANNELS, N_HARMONICS = 3, 2, 2, 4
 
@@ -88,3 +88,26 @@ def test_constant_inputs_get_no_gradient() -> None:
     other = y.detach().clone().requires_grad_(True)
     explicit(plan, x, other, w).sum().backward()
     assert torch.allclose(y.grad, other.grad, atol=1e-13)
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_frozen_convolution_pulls_back_all_channels(needed: bool, block_bytes: int) -> None:
+    """The weights are a function of the length, given by their slopes."""
+    plan, (x, y, w) = make_plan(), make_inputs(False)
+    generator = torch.Generator().manual_seed(4)
+    slopes = torch.randn(w.shape, generator=generator, dtype=torch.float64)
+    cotangents = torch.randn(3, N_ATOMS, 8, N_CHANNELS, generator=generator, dtype=torch.float64)
+    frozen = FrozenConvolution(plan, x, y, w, slopes)
+    by_features, by_harmonics, by_lengths = frozen.pull(cotangents, needed)
+
+    leaves = [x.clone().requires_grad_(True), y.clone().requires_grad_(True),
+              torch.zeros(len(y), 1, dtype=torch.float64, requires_grad=True)]
+    out = explicit(plan, leaves[0], leaves[1], w + slopes * leaves[2])
+    assert torch.allclose(frozen.messages(), out, atol=1e-13)
+    for channel, cotangent in enumerate(cotangents):
+        expected = torch.autograd.grad(out, leaves, cotangent, retain_graph=True)
+        if needed:
+            assert torch.allclose(by_features[channel], expected[0], atol=1e-13)
+        assert torch.allclose(by_harmonics[channel], expected[1], atol=1e-13)
+        assert torch.allclose(by_lengths[channel], expected[2], atol=1e-13)
+    assert (by_features is None) is not needed

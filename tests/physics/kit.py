@@ -26,12 +26,14 @@ TOLERANCE = 1e-10
 _RANK = {"born_effective_charges": 2, "charges": 0, "energy": 0, "forces": 1, "stress": 2}
 
 
-def evaluate(model: PolarizationModel, *frames: Frame, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def evaluate(
+    model: PolarizationModel, *frames: Frame, dtype: torch.dtype = torch.float64, create_graph: bool = False
+) -> dict[str, Tensor]:
     """All properties of the model that do not depend on the origin, of a batch of frames."""
     graph = collate([build_graph(frame, model.r_max, dtype) for frame in frames])
     periodic = all(frame.pbc.all() for frame in frames)
     names = [name for name in _RANK if name in model.provides and (name != "stress" or periodic)]
-    return model(graph, names)
+    return model(graph, names, create_graph)
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
@@ -151,6 +153,14 @@ def check_batch(model: PolarizationModel) -> None:
     singles = [evaluate(model, frame) for frame in frames]
     expected = {name: torch.cat([single[name] for single in singles]) for name in singles[1]}
     assert_same(evaluate(model, *frames), expected)
+
+
+def check_training_equals_inference(model: PolarizationModel) -> None:
+    """The differentiable evaluation and the one that keeps no graph are different code with the same result."""
+    for frames in ((triclinic(), triclinic_pair()), (slab(), wire(), molecule())):
+        training = evaluate(model, *frames, create_graph=True)
+        assert all(value.requires_grad for value in training.values())
+        assert_same(training, evaluate(model, *frames), 1e-12)
 
 
 def check_no_cross_frame(model: PolarizationModel) -> None:

@@ -84,21 +84,10 @@ PERIODIC = {"rocksalt": rocksalt, "triclinic_pair": triclinic_pair, "slab": slab
 FRAMES = {**PERIODIC, "triclinic": triclinic, "molecule": molecule, "atom": atom}
 
 
-def _build(config: ModelConfig, statistics: Statistics, dtype: torch.dtype) -> PolarizationModel:
-    import e3nn  # Imports only after bec_mace has told torch to trust its constants.
-
-    defaults = e3nn.get_optimization_defaults()
-    e3nn.set_optimization_defaults(jit_script_fx=False)  # Compiling takes longer than all that a test computes.
-    try:
-        return build_model(config, ELEMENTS, statistics, dtype)
-    finally:
-        e3nn.set_optimization_defaults(**defaults)
-
-
 def copy_model(model: PolarizationModel, dtype: torch.dtype | None = None) -> PolarizationModel:
     """A second model with the same weights, free to change."""
     with torch.random.fork_rng(devices=[]):
-        copy = _build(model.config, model.statistics, dtype or model.reference_charges.dtype)
+        copy = build_model(model.config, ELEMENTS, model.statistics, dtype or model.reference_charges.dtype)
     copy.load_state_dict(model.state_dict())
     return copy
 
@@ -124,7 +113,7 @@ def make_model(
         reference_energies={1: -1.1, 6: -2.7, 8: -4.3}, rms_forces=0.7)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(7)
-        model = _build(config, statistics, torch.float64)
+        model = build_model(config, ELEMENTS, statistics, torch.float64)
         for name, head in model.heads.items():
             # The same weights in every head set: the oracle of all heads together then serves all sets.
             torch.manual_seed(len(name))

@@ -39,8 +39,8 @@ def test_rotation_check_notices_a_fixed_direction() -> None:
     class Biased:
         r_max, provides = make_model(("monopole",)).r_max, make_model(("monopole",)).provides
 
-        def __call__(self, graph: object, properties: object) -> dict:
-            out = make_model(("monopole",))(graph, properties)
+        def __call__(self, *arguments: object) -> dict:
+            out = make_model(("monopole",))(*arguments)
             out["born_effective_charges"][:, 0, 1] += 1e-6
             return out
 

@@ -11,7 +11,7 @@ from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
 from bec_mace.models.radial import with_derivative
-from bec_mace.models.response import Sources
+from bec_mace.models.response import Sources, StageOutput
 
 
 class ChargeTransferHead(Head):
@@ -62,14 +62,14 @@ class FlowStage(torch.nn.Module):
 
     def propagate(
         self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
-    ) -> tuple[None, Sources]:
+    ) -> StageOutput:
         """Polarization of the flow at each receiver, of shape (n_atoms, 3), in e Å."""
         vectors = edge_feats[0]
         flow = self.flow(node_feats, sender_feats, edge_feats, env)
-        return None, Sources(
+        return StageOutput(None, Sources(
             dipoles=env.sum_over_slots(flow.unsqueeze(1) * vectors),
             transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow),
-        )
+        ))
 
     def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments) -> Tensor:
         """phi of each edge, of shape (n_edges,), in e."""
