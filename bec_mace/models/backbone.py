@@ -14,8 +14,8 @@ from torch import Tensor
 
 from bec_mace.config import ModelConfig
 from bec_mace.errors import ModelError
-from bec_mace.models.environments import Environments
 from bec_mace.models.convolution import Convolution, FrozenConvolution, Path
+from bec_mace.models.environments import Environments
 from bec_mace.models.kernels import mix_channels, mix_channels_by_element
 from bec_mace.models.product import contract_monomials, symmetrize_couplings
 from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
@@ -58,7 +58,7 @@ def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
     """
     text = config.hidden_irreps
     if text is None:
-        return o3.Irreps([(config.channels, (l, (-1) ** l)) for l in range(config.hidden_max_l + 1)])
+        return o3.Irreps([(config.channels, (degree, (-1) ** degree)) for degree in range(config.hidden_max_l + 1)])
     try:
         irreps = o3.Irreps(text).sort().irreps.simplify()
     except ValueError as exc:
@@ -137,8 +137,11 @@ class Layer(torch.nn.Module):
 
         def pull(cotangents: list[Tensor], needed: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
             at_senders, at_harmonics, at_lengths = frozen.pull(torch.stack(cotangents), needed)
-            senders = [None] * len(cotangents) if at_senders is None else list(at_senders.unbind(0))
-            edge_cotangents = [[None, y, r, None, None] for y, r in zip(at_harmonics, at_lengths, strict=True)]
+            senders: list[Tensor | None] = [None] * len(cotangents)
+            if at_senders is not None:
+                senders = list(at_senders.unbind(0))
+            pairs = zip(at_harmonics, at_lengths, strict=True)
+            edge_cotangents: list[list[Tensor | None]] = [[None, y, r, None, None] for y, r in pairs]
             return senders, edge_cotangents
 
         return EdgePart(messages.requires_grad_(edges.vectors.requires_grad), pull)

@@ -212,7 +212,7 @@ def _add_second_by_features(
 
 
 def _mix(w: Tensor, u: Tensor | None, t: Tensor | None, x: Tensor) -> Tensor:
-    """w u + t x."""
+    """W u + t x."""
     if t is None:
         return w if u is None else w * u
     return x * t if u is None else (w * u).addcmul_(t, x)

@@ -7,13 +7,14 @@ gathered; the coefficients meet them in one matrix product for each channel.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations_with_replacement, permutations
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_BLOCK_BYTES = 1 << 23  # Of the monomials held at a time on the CPU: they stay in the cache.
+_BLOCK_BYTES = 1 << 20  # Of what one block holds on the CPU: it stays in the cache.
 _BLOCK_ATOMS = 256
 
 
@@ -83,71 +84,88 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
 
 
 class _FrozenPolynomials(torch.autograd.Function):
-    """:func:`contract_monomials` with constant coefficients, block by block, monomials made anew on the way back."""
+    r""":func:`contract_monomials` with constant coefficients.
+
+    The Jacobian :math:`J_{om} = \partial B_o / \partial A_m` is one matrix product with the monomials of one degree less.
+    The values follow from it by Euler's theorem, degree by degree, and every pull-back is a short sum.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, coefficients: list[Tensor], counts: list[int], degree: int) -> Tensor:
-        ctx.save_for_backward(values)
-        ctx.coefficients, ctx.counts, ctx.degree = coefficients, counts, degree
-        out = values.new_empty((values.shape[0], coefficients[0].shape[1], values.shape[2]))
-        for w, atoms, channels in _blocks(values, coefficients, counts):
-            products = monomials(_components_first(values, atoms, channels), degree)
-            out[atoms, :, channels] = torch.bmm(w, products).permute(2, 1, 0)
+        n_components, n_out = values.shape[1], coefficients[0].shape[1]
+        out = values.new_empty((values.shape[0], n_out, values.shape[2]))
+        jacobian = values.new_empty((values.shape[2], n_out, n_components, values.shape[0]))
+        slopes = [_slope_coefficients(w, n_components, degree) for w in coefficients]
+        for parts, atoms, channels in _blocks(values, slopes, counts):
+            block = values[atoms, :, channels].permute(2, 1, 0).contiguous()
+            shape = (block.shape[0], n_out, n_components, block.shape[2])
+            total = parts[0].unsqueeze(2).expand(-1, -1, block.shape[2]).reshape(shape)
+            scaled = total
+            if degree > 1:
+                products = monomials(block, degree - 1)
+                start = 0
+                for order, part in enumerate(parts[1:], start=2):
+                    stop = start + part.shape[2]
+                    found = torch.bmm(part, products[:, start:stop]).view(shape)
+                    total, scaled, start = total + found, scaled + found / order, stop
+            out[atoms, :, channels] = (scaled * block.unsqueeze(1)).sum(dim=2).permute(2, 1, 0)
+            jacobian[channels, :, :, atoms] = total
+        ctx.save_for_backward(jacobian)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None, None]:
-        (values,) = ctx.saved_tensors
-        out = torch.empty_like(values)
-        for w, atoms, channels in _blocks(values, ctx.coefficients, ctx.counts):
-            slopes = torch.bmm(w.transpose(1, 2), _components_first(cotangent, atoms, channels))
-            block = _components_first(values, atoms, channels)
-            out[atoms, :, channels] = _pull_monomials(block, slopes, ctx.degree).permute(2, 1, 0)
-        return out, None, None, None
+        (jacobian,) = ctx.saved_tensors
+        seeds = cotangent.permute(2, 1, 0).contiguous()
+        out = torch.zeros_like(jacobian[:, 0])
+        for row in range(jacobian.shape[1]):
+            out.addcmul_(jacobian[:, row], seeds[:, row : row + 1])
+        return out.permute(2, 1, 0), None, None, None
 
 
-def _components_first(values: Tensor, atoms: slice, channels: slice) -> Tensor:
-    return values[atoms, :, channels].permute(2, 1, 0).contiguous()
+def _slope_coefficients(coefficients: Tensor, n_components: int, degree: int) -> list[Tensor]:
+    """Coefficients of dB_o/dA_m, for each degree: of shape (n_channels, n_out * n_components, n_monomials of one degree less).
+
+    The first has no monomial axis.
+    """
+    n_channels, n_out, _ = coefficients.shape
+    out, start = [], 0
+    for order in range(1, degree + 1):
+        places, multiplicity = _raised_monomials(n_components, order)
+        size = len(monomial_indices(n_components, order))
+        part = coefficients[:, :, start : start + size][:, :, places.to(coefficients.device)]
+        part = (part * multiplicity.to(coefficients)).reshape(n_channels, n_out * n_components, -1)
+        out.append(part.squeeze(2) if order == 1 else part)
+        start += size
+    return out
+
+
+@lru_cache
+def _raised_monomials(n_components: int, degree: int) -> tuple[Tensor, Tensor]:
+    """Which monomial each component times each monomial of one degree less is, and how often it holds that component."""
+    places = {index: place for place, index in enumerate(monomial_indices(n_components, degree))}
+    lower = monomial_indices(n_components, degree - 1) if degree > 1 else [()]
+    raised = [[tuple(sorted((*index, m))) for index in lower] for m in range(n_components)]
+    table = torch.tensor([[places[index] for index in row] for row in raised])
+    counts = torch.tensor([[index.count(m) for index in row] for m, row in enumerate(raised)])
+    return table, counts
 
 
 def _blocks(
-    values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int]
-) -> Iterator[tuple[Tensor, slice, slice]]:
+    values: Tensor, coefficients: Sequence[list[Tensor]], counts: Sequence[int]
+) -> Iterator[tuple[list[Tensor], slice, slice]]:
     """Coefficients, atoms and channels of blocks of one element each."""
-    start = 0
-    for w, count in zip(coefficients, counts, strict=True):
-        n_channels, _, n_monomials = w.shape
-        n_atoms = min(count, _BLOCK_ATOMS) if values.device.type == "cpu" else count
-        step = n_channels
+    start, n_channels = 0, values.shape[2]
+    for parts, count in zip(coefficients, counts, strict=True):
+        n_atoms, step = count, n_channels
         if values.device.type == "cpu":
-            step = min(n_channels, max(1, _BLOCK_BYTES // (n_monomials * n_atoms * values.element_size())))
+            n_atoms = min(count, _BLOCK_ATOMS)
+            rows = sum(part.shape[1] for part in parts) + parts[-1].shape[-1]
+            step = min(n_channels, max(1, _BLOCK_BYTES // (rows * n_atoms * values.element_size())))
         for first in range(start, start + count, n_atoms):
             atoms = slice(first, min(first + n_atoms, start + count))
             for channel in range(0, n_channels, step):
                 channels = slice(channel, min(channel + step, n_channels))
-                yield w[channels], atoms, channels
+                yield [part[channels] for part in parts], atoms, channels
         start += count
-
-
-def _pull_monomials(values: Tensor, cotangent: Tensor, degree: int) -> Tensor:
-    """Pull a cotangent of all monomials, changed in place, back to the components: (n_channels, n_components, n)."""
-    n = values.shape[1]
-    lower, starts = [values], [list(range(n))]
-    for _ in range(degree - 2):
-        last, begin = lower[-1], starts[-1]
-        lower.append(torch.cat([values[:, m : m + 1] * last[:, begin[m] :] for m in range(n)], dim=1))
-        sizes = [last.shape[1] - start for start in begin]
-        starts.append([sum(sizes[:m]) for m in range(n)])
-    sizes = [block.shape[1] for block in lower]
-    parts = list(cotangent.split([*sizes, cotangent.shape[1] - sum(sizes)] if degree > 1 else sizes, dim=1))
-    out = torch.zeros_like(values)
-    for level in range(len(parts) - 1, 0, -1):
-        below, begin, position = lower[level - 1], starts[level - 1], 0
-        for m in range(n):
-            size = below.shape[1] - begin[m]
-            segment = parts[level][:, position : position + size]
-            out[:, m] += (segment * below[:, begin[m] :]).sum(dim=1)
-            parts[level - 1][:, begin[m] :].addcmul_(segment, values[:, m : m + 1])
-            position += size
-    return out + parts[0]

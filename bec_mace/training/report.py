@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import logging
+import math
 from typing import Any
 
 from bec_mace.config import RunConfig

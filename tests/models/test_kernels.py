@@ -11,14 +11,9 @@ import torch
 from bec_mace.data import Frame, build_graph, collate
 from bec_mace.models import PolarizationModel
 from bec_mace.models.environments import build_environments
-from bec_mace.models.kernels import (
-    contract_monomials,
-    mix_channels_by_element,
-    monomial_indices,
-    monomials,
-    symmetrize_couplings,
-)
+from bec_mace.models.kernels import mix_channels_by_element
 from bec_mace.models.model import LayerStage
+from bec_mace.models.product import contract_monomials, monomial_indices, monomials, symmetrize_couplings
 from tests.physics.oracle import mace_features
 from tests.physics.systems import make_model, molecule, slab, triclinic, triclinic_pair
 

@@ -72,7 +72,7 @@ class FlowStage(torch.nn.Module):
         ))
 
     def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments) -> Tensor:
-        """phi of each edge, of shape (n_edges,), in e."""
+        """Phi of each edge, of shape (n_edges,), in e."""
         _, harmonics, lengths, values, slopes = edge_feats
         radial = with_derivative(lengths, values, slopes)
         hidden = sender_feats.view(-1, env.n_atoms, env.n_slots, self.n_hidden)

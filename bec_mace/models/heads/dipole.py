@@ -11,6 +11,7 @@ from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
 from bec_mace.models.response import Sources
 
+
 class DipoleHead(Head):
     r"""A dipole :math:`\mu_i = \sum_c (w_c + g_c(s_i)) v_{i,c}` from vectors v and scalars s; P is :math:`\sum_i \mu_i`."""
 
