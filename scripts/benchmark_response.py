@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,8 +24,8 @@ from bec_mace.config import ModelConfig
 from bec_mace.data import build_graph, collate, compute_statistics, read_frames
 from bec_mace.data.graph import Graph
 from bec_mace.models import PolarizationModel, build_model
+from bec_mace.models.convolution import Convolution
 from bec_mace.models.environments import Environments, build_environments
-from bec_mace.models.response import Sources
 
 HEAD_SETS = {
     "monopole": ["monopole"],
@@ -57,15 +58,31 @@ def phase_response(model: PolarizationModel, graph: Graph) -> torch.Tensor:
     return torch.stack(rows, dim=1)
 
 
+class _Messages(torch.autograd.Function):
+    """The edge convolution as an ordinary operation of autograd: one cotangent at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, feats: torch.Tensor, harmonics: torch.Tensor, lengths: torch.Tensor, plan: Any, radial: Any) -> Any:
+        ctx.save_for_backward(feats, harmonics)
+        ctx.plan, ctx.radial = plan, radial
+        return plan(feats, harmonics, radial[0])
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        by_feats, by_harmonics, by_lengths = ctx.plan.pull(*ctx.saved_tensors, *ctx.radial, cotangent.unsqueeze(0), True)
+        return by_feats[0], by_harmonics[0], by_lengths[0], None, None
+
+
 def _charges(model: PolarizationModel, env: Environments, vectors: torch.Tensor) -> torch.Tensor:
     node_feats = model.backbone.embed_nodes(env)
     edges = model.backbone.embed_edges(vectors)
     total = torch.zeros(())
     for number, layer in enumerate(model.backbone.layers):
-        messages = layer.messages(env.gather(layer.prepare(node_feats)), edges, env)
-        node_feats = layer.update(node_feats, messages, env)
-        share: Sources = model.heads["monopole"].read(number, node_feats, env)
-        total = total + share.charges
+        sender_feats = env.gather(layer.prepare(node_feats))
+        plan, radial = Convolution(layer._paths, env.n_slots), layer._radial_weights(edges)
+        messages = _Messages.apply(sender_feats, edges.harmonics, edges.lengths, plan, radial)
+        node_feats = layer.update(node_feats, messages, env, frozen=True)
+        total = total + model.heads["monopole"].read(number, node_feats, env).charges
     return total
 
 

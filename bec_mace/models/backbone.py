@@ -14,11 +14,11 @@ from torch import Tensor
 
 from bec_mace.config import ModelConfig
 from bec_mace.errors import ModelError
-from bec_mace.models.convolution import Convolution, FrozenConvolution, Path
+from bec_mace.models.convolution import Convolution, Path
 from bec_mace.models.environments import Environments
 from bec_mace.models.kernels import mix_channels, mix_channels_by_element
 from bec_mace.models.product import contract_monomials, symmetrize_couplings
-from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
+from bec_mace.models.radial import basis_with_derivative, silu_with_derivative
 from bec_mace.models.response import EdgePart
 
 # e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
@@ -122,29 +122,28 @@ class Layer(torch.nn.Module):
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
         return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
 
-    def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> Tensor:
-        """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels); differentiable any way."""
-        weights = with_derivative(edges.lengths, *self._radial_weights(edges))
-        return Convolution(self._paths, env.n_slots)(sender_feats, edges.harmonics, weights)
+    def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments, frozen: bool = False) -> EdgePart:
+        """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels), with its pull-back.
 
-    def frozen_messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments) -> EdgePart:
-        """As :meth:`messages`, for constant parameters, with a pull-back of all channels at once."""
-        with torch.no_grad():
+        With ``frozen`` the parameters are constants.
+        """
+        convolution = Convolution(self._paths, env.n_slots)
+        harmonics = edges.harmonics.detach()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             weights, slopes = self._radial_weights(edges)
-            frozen = FrozenConvolution(
-                Convolution(self._paths, env.n_slots), sender_feats, edges.harmonics.detach(), weights, slopes)
-            messages = frozen.messages()
+            sender_feats = sender_feats.detach() if frozen else sender_feats
+            messages = convolution(sender_feats, harmonics, weights)
+        if edges.vectors.requires_grad and not messages.requires_grad:
+            messages.requires_grad_(True)
 
-        def pull(cotangents: list[Tensor], needed: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
-            at_senders, at_harmonics, at_lengths = frozen.pull(torch.stack(cotangents), needed)
-            senders: list[Tensor | None] = [None] * len(cotangents)
-            if at_senders is not None:
-                senders = list(at_senders.unbind(0))
-            pairs = zip(at_harmonics, at_lengths, strict=True)
-            edge_cotangents: list[list[Tensor | None]] = [[None, y, r, None, None] for y, r in pairs]
-            return senders, edge_cotangents
+        def pull(cotangents: list[Tensor], features: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
+            stacked = torch.stack(cotangents)
+            x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, stacked, features)
+            senders = [None] * len(cotangents) if x_bar is None else x_bar.unbind(0)
+            pairs = zip(y_bar.unbind(0), r_bar.unbind(0), strict=True)
+            return list(senders), [[None, y, r, None, None] for y, r in pairs]
 
-        return EdgePart(messages.requires_grad_(edges.vectors.requires_grad), pull)
+        return EdgePart(messages, pull)
 
     def update(self, node_feats: Tensor, messages: Tensor, env: Environments, frozen: bool = False) -> Tensor:
         """New features of shape (n_atoms, n_components, n_channels) from the old ones and the messages.

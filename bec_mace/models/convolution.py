@@ -3,8 +3,10 @@ r"""The edge convolution of MACE and its derivatives, summed over neighbour slot
 .. math:: A_{i,k c}^{p} = \sum_j R^p_c(r_{ij}) \sum_{m_1 m_2} C^p_{m_1 m_2 k} h_{j, m_1 c} Y_{m_2}(\hat r_{ij})
 
 It is linear in the gathered features h, the spherical harmonics Y and the radial weights R, so all its derivatives are
-made of the same three products. They are written out here, block by block of atoms, so that what one block needs stays
-in the cache; generic differentiation would keep and move several copies of every path.
+made of the same products. They are written out here, block by block of atoms, so that what one block needs stays in the
+cache. The derivatives by positions are taken for all cotangents of the messages in one go (:meth:`Convolution.pull`),
+because the cotangents share most of the work: the scaled features, and the features scaled by the slopes of the weights,
+which give the derivative by the distance without the derivative by each weight.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Convolution:
     n_slots: int
 
     def __call__(self, sender_feats: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
-        """Convolve.
+        """Convolve. The result can be differentiated once by features and weights; harmonics are constants.
 
         Args:
             sender_feats: Neighbours' features, of shape (n_components, n_atoms * n_slots, n_channels).
@@ -69,6 +71,27 @@ class Convolution:
             Of shape (n_atoms, n_message_components, n_channels).
         """
         out: Tensor = _Convolve.apply(sender_feats, harmonics, weights, self.couplings(harmonics), self)
+        return out
+
+    def pull(
+        self, sender_feats: Tensor, harmonics: Tensor, weights: Tensor, slopes: Tensor, cotangents: Tensor, features: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Pull back cotangents of the messages; the result can be differentiated by all but the harmonics.
+
+        Args:
+            sender_feats: As for the convolution.
+            harmonics: As for the convolution; a constant.
+            weights: As for the convolution.
+            slopes: Derivatives of the weights by the length of the edge.
+            cotangents: Of shape (n, n_atoms, n_message_components, n_channels).
+            features: Whether the cotangents of the features are wanted.
+
+        Returns:
+            Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
+            (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
+        """
+        out: tuple[Tensor | None, Tensor, Tensor] = _Pull.apply(
+            sender_feats, harmonics, weights, slopes, cotangents, self.couplings(harmonics), self, features)
         return out
 
     def couplings(self, like: Tensor) -> Tensor:
@@ -118,186 +141,145 @@ class _Convolve(torch.autograd.Function):
         return out
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, m: Tensor) -> tuple[Tensor | None, ...]:
         x, y, w, couplings = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:3]
-        return (*_ConvolveBackward.apply(x, y, w, m.contiguous(), couplings, ctx.plan, needs), None, None)
+        plan: Convolution = ctx.plan
+        x_bar = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        w_bar = torch.zeros_like(w) if ctx.needs_input_grad[2] else None
+        for atoms, edges in plan.blocks(x):
+            angular = plan.angular(couplings, y[edges])
+            for path, m1, message, rows in plan.pairs():
+                spread = torch.bmm(angular[rows].permute(1, 2, 0), m[atoms, message]).view(-1, x.shape[2])
+                if x_bar is not None:
+                    x_bar[m1, edges].addcmul_(spread, w[path, edges])
+                if w_bar is not None:
+                    w_bar[path, edges].addcmul_(spread, x[m1, edges])
+        return x_bar, None, w_bar, None, None
 
 
-class _ConvolveBackward(torch.autograd.Function):
-    """From the cotangent m of the messages those of features, harmonics and weights."""
+class _Pull(torch.autograd.Function):
+    """Cotangents of features x, harmonics y and lengths from those of the messages, m."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, w: Tensor, m: Tensor, couplings: Tensor, plan: Convolution, needs: Sequence[bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        ctx.save_for_backward(x, y, w, m, couplings)
+        ctx: Any, x: Tensor, y: Tensor, w: Tensor, slopes: Tensor, m: Tensor, couplings: Tensor, plan: Convolution,
+        features: bool,
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        ctx.save_for_backward(x, y, w, slopes, m, couplings)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        x_bar = torch.zeros_like(x) if needs[0] else None
-        y_bar = torch.empty_like(y) if needs[1] else None
-        w_bar = torch.zeros_like(w) if needs[2] else None
-        for atoms, edges in plan.blocks(x):
-            angular = plan.angular(couplings, y[edges])
-            angular_bar = torch.empty_like(angular) if y_bar is not None else None
-            for path, m1, message, rows in plan.pairs():
-                m_part, w_part, x_part = m[atoms, message], w[path, edges], x[m1, edges]
-                if angular_bar is not None:
-                    scaled = plan.by_atom(w_part * x_part)
-                    angular_bar[rows] = torch.bmm(m_part, scaled.transpose(1, 2)).transpose(0, 1)
-                if x_bar is None and w_bar is None:
-                    continue
-                spread = torch.bmm(angular[rows].permute(1, 2, 0), m_part).view_as(x_part)
-                if x_bar is not None:
-                    x_bar[m1, edges].addcmul_(spread, w_part)
-                if w_bar is not None:
-                    w_bar[path, edges].addcmul_(spread, x_part)
-            if angular_bar is not None and y_bar is not None:
-                torch.mm(angular_bar.flatten(1).T, couplings, out=y_bar[edges])
-        return x_bar, y_bar, w_bar
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, u: Tensor | None, v: Tensor | None, t: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, y, w, m, couplings = ctx.saved_tensors
-        if u is None and v is None and t is None:
-            return (None,) * 7
-        needs = ctx.needs_input_grad
-        out = _Cotangents(*(
-            torch.zeros_like(value) if needed else None for value, needed in zip((x, y, w, m), needs[:4], strict=True)))
-        if u is not None or t is not None:
-            _add_second_by_features(ctx.plan, couplings, (x, y, w, m), (u, t), out)
-        if v is not None:
-            _add_second_by_harmonics(ctx.plan, couplings, (x, w, m), v, out)
-        return out.x, out.y, out.w, out.m, None, None, None
-
-
-@dataclass(frozen=True)
-class _Cotangents:
-    """Second derivatives by features x, harmonics y, weights w and message cotangents m, where needed."""
-
-    x: Tensor | None
-    y: Tensor | None
-    w: Tensor | None
-    m: Tensor | None
-
-
-def _add_second_by_features(
-    plan: Convolution, couplings: Tensor, values: tuple[Tensor, Tensor, Tensor, Tensor],
-    cotangents: tuple[Tensor | None, Tensor | None], out: _Cotangents,
-) -> None:
-    """Pull back u and t, the cotangents of what the backward pass gave for features and weights."""
-    x, y, w, m = values
-    u, t = cotangents
-    for atoms, edges in plan.blocks(x):
-        angular = plan.angular(couplings, y[edges])
-        angular_bar = torch.empty_like(angular) if out.y is not None else None
-        for path, m1, message, rows in plan.pairs():
-            m_part = m[atoms, message]
-            mixed = plan.by_atom(_mix(w[path, edges], None if u is None else u[m1, edges],
-                                      None if t is None else t[path, edges], x[m1, edges]))
-            if angular_bar is not None:
-                angular_bar[rows] = torch.bmm(m_part, mixed.transpose(1, 2)).transpose(0, 1)
-            if out.m is not None:
-                out.m[atoms, message] += torch.bmm(angular[rows].transpose(0, 1), mixed)
-            if (out.x is None or t is None) and (out.w is None or u is None):
-                continue
-            spread = torch.bmm(angular[rows].permute(1, 2, 0), m_part).view(-1, x.shape[2])
-            if out.x is not None and t is not None:
-                out.x[m1, edges].addcmul_(spread, t[path, edges])
-            if out.w is not None and u is not None:
-                out.w[path, edges].addcmul_(spread, u[m1, edges])
-        if angular_bar is not None and out.y is not None:
-            torch.mm(angular_bar.flatten(1).T, couplings, out=out.y[edges])
-
-
-def _mix(w: Tensor, u: Tensor | None, t: Tensor | None, x: Tensor) -> Tensor:
-    """W u + t x."""
-    if t is None:
-        return w if u is None else w * u
-    return x * t if u is None else (w * u).addcmul_(t, x)
-
-
-def _add_second_by_harmonics(
-    plan: Convolution, couplings: Tensor, values: tuple[Tensor, Tensor, Tensor], v: Tensor, out: _Cotangents
-) -> None:
-    """Pull back v, the cotangent of what the backward pass gave for the harmonics."""
-    x, w, m = values
-    for atoms, edges in plan.blocks(x):
-        angular = plan.angular(couplings, v[edges])
-        for path, m1, message, rows in plan.pairs():
-            w_part, x_part = w[path, edges], x[m1, edges]
-            if out.m is not None:
-                out.m[atoms, message] += torch.bmm(angular[rows].transpose(0, 1), plan.by_atom(w_part * x_part))
-            if out.x is None and out.w is None:
-                continue
-            spread = torch.bmm(angular[rows].permute(1, 2, 0), m[atoms, message]).view_as(x_part)
-            if out.x is not None:
-                out.x[m1, edges].addcmul_(spread, w_part)
-            if out.w is not None:
-                out.w[path, edges].addcmul_(spread, x_part)
-
-
-@dataclass(frozen=True)
-class FrozenConvolution:
-    """A convolution with constant radial weights, pulled back for several cotangents in one go.
-
-    What the cotangents share is computed once: the scaled features, and the features scaled by the weights' slopes,
-    which give the derivative by the distance without the derivative by each weight.
-
-    Attributes:
-        plan: Couplings and slots.
-        sender_feats: Neighbours' features, of shape (n_components, n_edges, n_channels).
-        harmonics: Of shape (n_edges, n_harmonics).
-        weights: Radial functions, of shape (n_paths, n_edges, n_channels).
-        slopes: Their derivatives by the length.
-    """
-
-    plan: Convolution
-    sender_feats: Tensor
-    harmonics: Tensor
-    weights: Tensor
-    slopes: Tensor
-
-    def messages(self) -> Tensor:
-        """The convolution, of shape (n_atoms, n_message_components, n_channels)."""
-        return self.plan(self.sender_feats, self.harmonics, self.weights)
-
-    def pull(self, cotangents: Tensor, needed: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Pull back cotangents of the messages.
-
-        Args:
-            cotangents: Of shape (n, n_atoms, n_message_components, n_channels).
-            needed: Whether the cotangents of the features are wanted.
-
-        Returns:
-            Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
-            (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
-        """
-        plan, x, w = self.plan, self.sender_feats, self.weights
-        n, n_channels = cotangents.shape[0], cotangents.shape[3]
-        couplings = plan.couplings(self.harmonics)
-        by_atom = cotangents.permute(1, 2, 0, 3).contiguous()  # (n_atoms, n_message_components, n, n_channels)
-        x_bar = x.new_zeros((n, *x.shape)) if needed else None
-        y_bar = x.new_empty((n, *self.harmonics.shape))
+        n, n_channels = m.shape[0], m.shape[3]
+        by_atom = m.permute(1, 2, 0, 3).contiguous()  # (n_atoms, n_message_components, n, n_channels)
+        x_bar = x.new_zeros((n, *x.shape)) if features else None
+        y_bar = x.new_empty((n, *y.shape))
         r_bar = x.new_zeros((n, x.shape[1], 1))
         for atoms, edges in plan.blocks(x):
-            angular = plan.angular(couplings, self.harmonics[edges])
+            angular = plan.angular(couplings, y[edges])
             angular_bar = x.new_empty((n, *angular.shape))
-            n_atoms = atoms.stop - atoms.start
             for path, m1, message, rows in plan.pairs():
-                d3 = rows.stop - rows.start
                 m_part = by_atom[atoms, message]
-                x_part = x[m1, edges]
-                scaled = torch.stack([w[path, edges] * x_part, self.slopes[path, edges] * x_part])
-                scaled = scaled.view(2, n_atoms, plan.n_slots, n_channels)
+                n_atoms, d3 = m_part.shape[:2]
+                scaled = _scale(plan, x[m1, edges], w[path, edges], slopes[path, edges])
                 rows_bar = torch.matmul(m_part.reshape(n_atoms, d3 * n, n_channels), scaled.transpose(2, 3))
                 rows_bar = rows_bar.view(2, n_atoms, d3, n, plan.n_slots).permute(0, 3, 2, 1, 4)
                 angular_bar[:, rows] = rows_bar[0]
                 r_bar[:, edges, 0] += (rows_bar[1] * angular[rows]).sum(dim=1).flatten(1)
                 if x_bar is not None:
-                    spread = torch.bmm(angular[rows].permute(1, 2, 0), m_part.reshape(n_atoms, d3, n * n_channels))
-                    spread = spread.view(-1, n, n_channels).transpose(0, 1)
-                    x_bar[:, m1, edges].addcmul_(spread, w[path, edges])
+                    spread = _spread(angular[rows], m_part)
+                    x_bar[:, m1, edges].addcmul_(spread.transpose(0, 1), w[path, edges])
             y_bar[:, edges] = angular_bar.flatten(2).transpose(1, 2) @ couplings
         return x_bar, y_bar, r_bar
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, u: Tensor | None, v: Tensor | None, r: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, y, w, slopes, m, couplings = ctx.saved_tensors
+        plan: Convolution = ctx.plan
+        if u is None and v is None and r is None:
+            return (None,) * 8
+        by_atom = m.permute(1, 2, 0, 3).contiguous()
+        out = _Second(*(torch.zeros_like(value) for value in (x, w, slopes, by_atom)))
+        for atoms, edges in plan.blocks(x):
+            angular = plan.angular(couplings, y[edges])
+            at_edges = _edge_cotangents(plan, couplings, angular, None if v is None else v[:, edges],
+                                        None if r is None else r[:, edges])
+            for path, m1, message, rows in plan.pairs():
+                values = x[m1, edges], w[path, edges], slopes[path, edges], by_atom[atoms, message]
+                block = out.x[m1, edges], out.w[path, edges], out.slopes[path, edges], out.m[atoms, message]
+                if at_edges is not None:
+                    _add_by_edges(plan, at_edges[:, :, rows], values, block)
+                if u is not None:
+                    _add_by_features(angular[rows], u[:, m1, edges].transpose(0, 1), values, block)
+        return out.x, None, out.w, out.slopes, out.m.permute(2, 0, 1, 3), None, None, None
+
+
+@dataclass(frozen=True)
+class _Second:
+    """Second derivatives by features, weights, slopes, and message cotangents, atoms first."""
+
+    x: Tensor
+    w: Tensor
+    slopes: Tensor
+    m: Tensor
+
+
+_Values = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _scale(plan: Convolution, x: Tensor, w: Tensor, slopes: Tensor) -> Tensor:
+    """Features times weights and times slopes, of shape (2, n_atoms, n_slots, n_channels)."""
+    scaled = x.new_empty((2, *x.shape))
+    torch.mul(x, w, out=scaled[0])
+    torch.mul(x, slopes, out=scaled[1])
+    return scaled.view(2, -1, plan.n_slots, x.shape[1])
+
+
+def _spread(angular: Tensor, m: Tensor) -> Tensor:
+    """Message cotangents brought to the edges, of shape (n_edges, n, n_channels)."""
+    n_atoms, d3, n, n_channels = m.shape
+    spread = torch.bmm(angular.permute(1, 2, 0), m.reshape(n_atoms, d3, n * n_channels))
+    return spread.view(-1, n, n_channels)
+
+
+def _edge_cotangents(
+    plan: Convolution, couplings: Tensor, angular: Tensor, v: Tensor | None, r: Tensor | None
+) -> Tensor | None:
+    """What the cotangents v of harmonics and r of lengths are for scaled and slope-scaled features.
+
+    Returns:
+        Of shape (2, n, n_pairs, n_atoms, n_slots).
+    """
+    present = v if v is not None else r
+    if present is None:
+        return None
+    out = angular.new_zeros((2, present.shape[0], *angular.shape))
+    if v is not None:
+        out[0] = (couplings @ v.transpose(1, 2)).view(-1, *angular.shape)
+    if r is not None:
+        torch.mul(r.view(-1, 1, *angular.shape[1:]), angular, out=out[1])
+    return out
+
+
+def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, block: _Values) -> None:
+    """Pull back the cotangents of harmonics and lengths for one path and component."""
+    x, w, slopes, m = values
+    x_bar, w_bar, slopes_bar, m_bar = block
+    n_atoms, d3, n, n_channels = m.shape
+    rows = at_edges.permute(0, 3, 2, 1, 4).reshape(2, n_atoms, d3 * n, plan.n_slots)
+    scaled_bar = torch.matmul(rows.transpose(2, 3), m.reshape(n_atoms, d3 * n, n_channels)).view(2, *x.shape)
+    products = torch.matmul(rows, _scale(plan, x, w, slopes))
+    m_bar += (products[0] + products[1]).view(m.shape)
+    w_bar.addcmul_(scaled_bar[0], x)
+    slopes_bar.addcmul_(scaled_bar[1], x)
+    x_bar.addcmul_(scaled_bar[0], w).addcmul_(scaled_bar[1], slopes)
+
+
+def _add_by_features(angular: Tensor, u: Tensor, values: _Values, block: _Values) -> None:
+    """Pull back the cotangents u of what was given for the features, of shape (n_edges, n, n_channels)."""
+    _, w, _, m = values
+    _, w_bar, _, m_bar = block
+    n_atoms, d3, n, n_channels = m.shape
+    w_bar += (u * _spread(angular, m)).sum(dim=1)
+    scaled = (u * w.unsqueeze(1)).reshape(n_atoms, -1, n * n_channels)
+    m_bar += torch.bmm(angular.transpose(0, 1), scaled).view(m.shape)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bec_mace.data.graph import Graph
+from bec_mace.models.segments import segment_sum
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Environments:
 
     def sum_over_senders(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms they were gathered from."""
-        out = values.new_zeros((self.n_atoms, *values.shape[1:]))
-        return out.index_add(0, self.sender, values)
+        return segment_sum(values, self.sender, self.n_atoms)
 
     def sum_over_slots(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms that own the slots."""
@@ -65,8 +65,7 @@ class Environments:
 
     def sum_over_frames(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms, ...) in sorted order into frames."""
-        out = values.new_zeros((self.n_frames, *values.shape[1:]))
-        return out.index_add(0, self.frame_index, values)
+        return segment_sum(values, self.frame_index, self.n_frames)
 
     def unsort(self, values: Tensor) -> Tensor:
         """Bring values of shape (n_atoms, ...) back to the order of the graph."""

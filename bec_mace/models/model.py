@@ -47,12 +47,8 @@ class LayerStage:
     ) -> StageOutput:
         """New features and what the heads read from them."""
         edges = EdgeFeatures(*edge_feats)
-        if self.frozen:
-            part = self.layer.frozen_messages(sender_feats.detach(), edges, env)
-            messages = part.messages
-        else:
-            part, messages = None, self.layer.messages(sender_feats, edges, env)
-        out = self.layer.update(node_feats, messages, env, self.frozen)
+        part = self.layer.messages(sender_feats, edges, env, self.frozen)
+        out = self.layer.update(node_feats, part.messages, env, self.frozen)
         shares = [head.read(self.number, out, env) for head in self.heads]
         sources = Sources(*(_total([getattr(share, name) for share in shares])
                             for name in ("charges", "dipoles", "energies")))

@@ -141,7 +141,7 @@ def training_step(
     total = sum_over_processes(fabric, loss.stack(sums, fabric.device))
     value = loss.value(sums, total)
     if value.requires_grad:
-        value.backward()
+        value.backward(inputs=state.parameters())  # Nothing is derived by the positions.
     sum_gradients(fabric, state.parameters())
     norm = nn.utils.clip_grad_norm_(state.parameters(), math.inf if clip is None else clip)
     values = torch.cat([total.flatten(), norm.to(total).reshape(1)]).cpu()
