@@ -129,6 +129,9 @@ class LossConfig(Section):
         default={"born_effective_charges": 1.0}, description="Weight of each property that is trained.")
     element_weights: dict[Annotated[str, AfterValidator(check_element)], Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="Weight of the atoms of an element in per-atom properties; 1 if not named.")
+    huber: dict[PropertyName, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Error of a property beyond which its loss grows only linearly, against outliers "
+                                          "and for a low mean absolute error; squares throughout if not named.")
 
 
 class TrainingConfig(Section):

@@ -109,7 +109,7 @@ training:
 to less than 1
   config.yaml:6: model.r_max: expected a number, got '4.5'
   config.yaml:7: model.heads.0: unknown head 'monopol'; did you mean 'monopole'?
-  config.yaml:8: model.radial_basis: expected one of 'bessel', 'gaussian', 'chebyshev', got 'besel'; did you mean \
+  config.yaml:8: model.radial_basis: expected one of 'bessel', 'gaussian', got 'besel'; did you mean \
 'bessel'?
   config.yaml:9: training.epochs: missing key; Passes over the training set.
   config.yaml:11: training.optimizer.learning_rte: unknown key; did you mean 'learning_rate'?

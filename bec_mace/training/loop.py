@@ -105,6 +105,7 @@ def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, T
     loss = Loss(
         weights={name: weight for name, weight in config.training.loss.weights.items() if weight > 0.0},
         element_weights=element_weights(config.training.loss.element_weights),
+        huber=config.training.loss.huber,
     )
     sets = read_frame_sets(config.data, loss.properties)
     elements = elements_of(sets.train)

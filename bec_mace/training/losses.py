@@ -94,12 +94,18 @@ def residual_unit(name: str) -> str:
         name, PROPERTIES[name].unit)
 
 
-def _sum_errors(errors: Tensor, kept: Tensor, element_weight: Tensor) -> ErrorSums:
+def penalty(errors: Tensor, huber: float | None) -> Tensor:
+    """The square of an error; beyond ``huber`` it goes on as the tangent, 2 d |e| - d^2."""
+    squared = errors.square()
+    return squared if huber is None else torch.where(errors.abs() < huber, squared, 2 * huber * errors.abs() - huber**2)
+
+
+def _sum_errors(errors: Tensor, kept: Tensor, element_weight: Tensor, huber: float | None) -> ErrorSums:
     """Sums over rows of ``errors`` (n, components); ``kept`` (n,) is one where there is a label and zero elsewhere."""
     n_components = errors.shape[1]
-    squared = errors.square().sum(dim=1) * kept
+    squared = errors.detach().square().sum(dim=1) * kept
     return ErrorSums(
-        weighted=(squared * element_weight).sum(),
+        weighted=(penalty(errors, huber).sum(dim=1) * kept * element_weight).sum(),
         weight=(kept * element_weight).sum() * n_components,
         squared=squared.sum(),
         absolute=(errors.detach().abs().sum(dim=1) * kept).sum(),
@@ -115,10 +121,12 @@ class Loss:
         weights: Weight of each property that is trained, all positive.
         element_weights: Weight of the atoms of each atomic number in properties per atom; 1 where not given. Only their
             ratios matter.
+        huber: For a property, the error beyond which the loss grows only linearly; squares throughout where not given.
     """
 
     weights: Mapping[str, float]
     element_weights: Mapping[int, float] = field(default_factory=dict)
+    huber: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.weights if name not in PROPERTIES]
@@ -151,7 +159,7 @@ class Loss:
                 weight = self._weight_per_atom(graph.atomic_numbers, errors.dtype)
             else:
                 weight = torch.ones_like(kept)
-            sums[name] = _sum_errors(errors, kept, weight)
+            sums[name] = _sum_errors(errors, kept, weight, self.huber.get(name))
         return sums
 
     def stack(self, sums: Mapping[str, ErrorSums], device: torch.device | str = "cpu") -> Tensor:

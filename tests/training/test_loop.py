@@ -209,6 +209,17 @@ def test_validation_every_few_epochs(make_config):
             if np.isfinite(loss)] == [2, 4, 5]
 
 
+def test_without_validation_the_last_weights_are_kept(make_config):
+    config = make_config(data={"validation": 0, "test": 0.34}, epochs=3)
+    results = train(config)
+    assert (results["best_epoch"], results["best_loss"]) == (3, None)
+    assert "validation" not in results and results["test"][Z]["rmse"] > 0.0
+    stored = load_file(config.output / "best.safetensors")
+    last = final_weights(config.output)
+    name = "reference_charges"
+    assert torch.equal(stored[name], last[f"average.{name}"])
+
+
 def test_the_time_limit_stops_a_run_that_can_go_on(make_config):
     config = make_config(epochs=3, time_limit_minutes=1e-6)
     assert train(config)["epochs"] == 1

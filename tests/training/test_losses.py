@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bec_mace.errors import TrainingError
-from bec_mace.training.losses import Loss, reduce_to_quantum, residual_unit
+from bec_mace.training.losses import Loss, penalty, reduce_to_quantum, residual_unit
 
 Z = "born_effective_charges"
 
@@ -115,3 +115,12 @@ def test_shares_of_a_batch_add_up_to_its_loss(make_batch):
 def test_weights_that_make_no_loss_are_refused(weights, message):
     with pytest.raises(TrainingError, match=message):
         Loss(weights)
+
+
+def test_huber_is_the_square_and_then_its_tangent():
+    errors = torch.tensor([0.05, -0.1, 0.3, -0.5], dtype=torch.float64, requires_grad=True)
+    found = penalty(errors, 0.1)
+    assert found.tolist() == pytest.approx([0.0025, 0.01, 0.05, 0.09])
+    (slope,) = torch.autograd.grad(found.sum(), errors)
+    assert slope.tolist() == pytest.approx([0.1, -0.2, 0.2, -0.2])
+    assert penalty(errors, None).tolist() == pytest.approx([0.0025, 0.01, 0.09, 0.25])
