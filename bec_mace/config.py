@@ -100,9 +100,10 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """How a gradient becomes a step."""
 
-    name: Literal["adam", "adamw"] = Field(default="adam", description="Optimizer.")
+    name: Literal["adam", "adamw", "soap"] = Field(
+        default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate.")
     learning_rate: float = Field(default=0.01, gt=0, description="Highest learning rate, after the warm-up.")
-    amsgrad: bool = Field(default=True, description="Use the largest second moment so far.")
+    amsgrad: bool = Field(default=True, description="adam, adamw: use the largest second moment so far.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights.")
 
 

@@ -11,26 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from bec_mace.errors import TrainingError
+from bec_mace.training.soap import SOAP, matrix_blocks
 
 _UNDECAYED = ("bias", "reference")
-_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_ADAMS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_OPTIMIZERS = (*_ADAMS, "soap")
 _SCHEDULES = ("cosine", "plateau", "constant")
 
 
 def build_optimizer(
     model: nn.Module, name: str = "adam", learning_rate: float = 0.01, amsgrad: bool = True, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
-    """Adam or AdamW over the trainable parameters of a model.
+    """Adam, AdamW or SOAP over the trainable parameters of a model.
 
     Weight decay spares biases, reference charges and reference energies: they are offsets that should not be pulled to
     zero.
 
     Args:
         model: Every parameter that requires a gradient is optimized.
-        name: ``"adam"`` or ``"adamw"``.
+        name: ``"adam"``, ``"adamw"`` or ``"soap"``.
         learning_rate: The highest learning rate; a schedule scales it.
-        amsgrad: Keep the running maximum of the second moment, which steadies the last epochs.
-        weight_decay: L2 penalty for ``adam``, decoupled decay for ``adamw``.
+        amsgrad: Keep the running maximum of the second moment, which steadies the last epochs; ``soap`` has no such option.
+        weight_decay: L2 penalty for ``adam``, decoupled decay for ``adamw`` and ``soap``.
 
     Raises:
         TrainingError: If the name is unknown or nothing is trainable.
@@ -47,7 +49,9 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     if not groups:
         raise TrainingError("optimizer: the model has no trainable parameter")
-    return _OPTIMIZERS[name](groups, lr=learning_rate, amsgrad=amsgrad, foreach=True)
+    if name == "soap":
+        return SOAP(groups, matrix_blocks(model), lr=learning_rate)
+    return _ADAMS[name](groups, lr=learning_rate, amsgrad=amsgrad, foreach=True)
 
 
 class Schedule:
