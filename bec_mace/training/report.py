@@ -8,7 +8,7 @@ from typing import Any
 
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
-from bec_mace.models import load_model
+from bec_mace.models import load_model, save_model
 from bec_mace.training.evaluation import compare, format_table, summarize_comparison
 from bec_mace.training.parallel import DTYPES
 from bec_mace.training.plots import plot_learning_curve, plot_parity
@@ -56,5 +56,9 @@ def write_report(
             trivial = results[name]["born_effective_charges"]["trivial"]["rmse"] if trivial is None else trivial
             plot_parity(comparison, folder.path / f"parity_{name}.png")
     folder.write_results(results)
+    errors = {f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
+              for name in ("validation", "test") if "born_effective_charges" in results.get(name, {})
+              for kind in ("rmse", "mae")}
+    save_model(model, folder.best, {**model.metadata, "metrics": {**model.metadata["metrics"], **errors}})
     plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
     return results
