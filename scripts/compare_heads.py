@@ -56,9 +56,9 @@ def parse_arguments() -> argparse.Namespace:
     for name, data in DATA_SETS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=data.path, metavar="FILE",
                             help=f"frames of {name}; {data.path} by default")
-    parser.add_argument("--steps", type=int, default=300, help="optimizer steps, to the nearest whole epoch; 300")
+    parser.add_argument("--steps", type=int, default=200, help="optimizer steps, to the nearest whole epoch; 200")
     parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--learning-rate", type=float, default=0.15, help="of SOAP; 0.15")
     parser.add_argument("--test-fraction", type=float, default=0.2, help="share of the frames that is held out; 0.2")
     parser.add_argument("--seed", type=int, default=0, help="of the weights; the held-out frames do not depend on it")
     parser.add_argument("--device", default="cpu")
@@ -99,7 +99,7 @@ def cell_config(args: argparse.Namespace, name: str, heads: list[str], epochs: i
         data=DataConfig(train=getattr(args, name), validation=0.0, test=args.test_fraction, seed=0),
         model=ModelConfig(r_max=data.r_max, channels=args.channels, radial_mlp=[32, 32], heads=list(heads)),
         training=TrainingConfig(
-            epochs=epochs, batch_size=data.batch_size, optimizer=OptimizerConfig(learning_rate=args.learning_rate),
+            epochs=epochs, batch_size=data.batch_size, optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
             schedule=ScheduleConfig(warmup_epochs=0.1 * epochs), ema_decay=0.95))
 
 
