@@ -12,7 +12,6 @@ from bec_mace.data.statistics import Statistics
 from bec_mace.models import build_model
 from bec_mace.training.soap import SOAP, Block, matrix_blocks
 
-
 STEPS = 200
 
 
