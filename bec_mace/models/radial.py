@@ -28,7 +28,7 @@ def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
 
     Args:
         lengths: Of shape (n, 1).
-        values: Of shape (n, n_functions) or (n_paths, n, n_functions), not connected to ``lengths``.
+        values: Of shape (n, n_functions), not connected to ``lengths``.
         slopes: Of the shape of ``values``; may depend on parameters, and is a constant in ``lengths``: second derivatives by
             the distance are not represented.
     """
@@ -48,7 +48,6 @@ class _WithDerivative(torch.autograd.Function):
         by_length = None
         if ctx.needs_input_grad[0]:
             by_length = (cotangent * slopes).sum(dim=-1, keepdim=True)
-            by_length = by_length.sum(dim=0) if by_length.dim() > 2 else by_length
         return by_length, cotangent if ctx.needs_input_grad[1] else None, None
 
 
