@@ -28,6 +28,9 @@ HEAD_PROPERTIES: dict[str, frozenset[str]] = {
 }
 """The properties that each head can be trained on."""
 
+KERNEL_HEADS = ("monopole", "dipole")
+"""The heads of a kernel model."""
+
 _IRREPS = re.compile(r"\s*\d+x\d+[eo]\s*(\+\s*\d+x\d+[eo]\s*)*")
 _SCHEDULE_OPTIONS = {"final_fraction": "cosine", "patience": "plateau", "factor": "plateau"}
 
@@ -115,6 +118,52 @@ def check_irreps(value: str | None) -> str | None:
     return value
 
 
+def check_network_key(name: str, value: Any, changed: bool, description: str, before: Mapping[str, Any]) -> None:
+    """A network needs a cutoff; one that is read from a mace file has all its sizes from there.
+
+    Args:
+        name: Key of a size of the network.
+        value: Its value.
+        changed: Whether it is not the default.
+        description: What the key means.
+        before: The keys read before it, ``backbone`` among them where that is sound.
+    """
+    if "backbone" not in before:
+        return
+    backbone = before["backbone"]
+    if name == "r_max" and value is None and backbone is None:
+        raise wrong(f"missing key; {description}")
+    if changed and backbone is not None and backbone.sizes is None:
+        raise wrong(f"comes from the file of model.backbone.from_mace; remove {name}")
+
+
+def check_kind(value: Any) -> Any:
+    """Accept the kind of a network; that of a kernel model has other keys and does not come here."""
+    if value != "network":
+        near = get_close_matches(str(value), ["network", "kernel"], n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise wrong(f"expected one of 'network', 'kernel', got {show(value)}{hint}")
+    return value
+
+
+def check_kernel_head(value: Any) -> Any:
+    """Accept a head of a kernel model."""
+    if value not in KERNEL_HEADS:
+        hint = "; a network has this head" if isinstance(value, str) and value in HEAD_PROPERTIES else ""
+        raise wrong(f"a kernel model has the heads {' and '.join(KERNEL_HEADS)}, got {show(value)}{hint}")
+    return value
+
+
+def check_representatives(value: Any) -> Any:
+    """Accept a positive whole number, or one by the symbol of each element."""
+    numbers = value if isinstance(value, dict) else {"H": value}
+    found = {check_element(str(symbol)): _whole(number) for symbol, number in numbers.items()}
+    for number in found.values():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise wrong(f"expected a whole number of at least 1, or {{element: number}}, got {show(number)}")
+    return found if isinstance(value, dict) else found["H"]
+
+
 def check_unique_heads(heads: list[Any]) -> list[Any]:
     """Refuse a head that is named twice."""
     names = [head if isinstance(head, str) else next(iter(head)) for head in heads]
@@ -165,7 +214,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
     Returns:
         What does not fit together.
     """
-    return [*_check_fractions(values), *_check_targets(values)]
+    return [*_check_fractions(values), *_check_targets(values), *_check_backbone(values)]
 
 
 def _at(values: Any, *path: str) -> Any:
@@ -183,6 +232,22 @@ def _check_fractions(values: Mapping[str, Any]) -> list[Mistake]:
     return []
 
 
+def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
+    """What a frozen mace model gives by itself cannot be trained."""
+    backbone = _at(values, "model", "backbone")
+    if not isinstance(backbone, Mapping):
+        return []
+    here: Location = ("training", "loss", "weights")
+    weights = _at(values, "training", "loss", "weights")
+    mistakes = [] if backbone.get("sizes") is None else [
+        Mistake(("model", "backbone", "sizes"), "is read from the file of from_mace; remove it")]
+    if isinstance(weights, Mapping) and backbone.get("freeze", True) is True:
+        mistakes += [Mistake((*here, target), f"'{target}' of a frozen mace model is not trained; remove it or set "
+                                              "model.backbone.freeze to false")
+                     for target, weight in weights.items() if target in HEAD_PROPERTIES["energy"] and weight]
+    return mistakes
+
+
 def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
     """Every property with a weight must come from some head."""
     heads = _at(values, "model", "heads")
@@ -197,6 +262,8 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
         here, weights = ("model", "heads"), {"born_effective_charges": 1.0}
     if not isinstance(weights, Mapping):
         return []
+    if _at(values, "model", "backbone") is not None and "energy" not in names:
+        names.append("energy")  # A mace model brings it.
     provided = frozenset().union(*(HEAD_PROPERTIES[name] for name in names))
     mistakes = []
     for target in weights:

@@ -110,19 +110,25 @@ def _choices(location: Location, model: type[BaseModel]) -> list[str]:
 def _section(location: Location, model: type[BaseModel]) -> type[BaseModel]:
     """Return the class of the section at a location."""
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        inner = _section_class(model.model_fields[str(part)].annotation)
+        if inner is None:
             return model
-        model = annotation
+        model = inner
     return model
+
+
+def _section_class(annotation: Any) -> type[BaseModel] | None:
+    """Return the class of a field that is a section, also when it may be null; None for any other field."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel) else None
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield every key of the schema with its full path."""
     for name, field in model.model_fields.items():
         yield name, prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _paths(field.annotation, f"{prefix}{name}.")
+        if (inner := _section_class(field.annotation)) is not None:
+            yield from _paths(inner, f"{prefix}{name}.")
 
 
 def _suggest_key(location: Location, model: type[BaseModel]) -> str:

@@ -101,11 +101,12 @@ for _tag, _pattern, _first in _SCALARS:
             (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$")))
 
 
-def read_document(path: str | Path) -> Document:
+def read_document(path: str | Path, example: str = "'data:', 'model:' and 'training:'") -> Document:
     """Read a configuration file into plain values, remembering lines.
 
     Args:
         path: The YAML file.
+        example: Keys that such a file has, for the message.
 
     Returns:
         The document. Keys given twice are among its ``mistakes``; the first value is kept.
@@ -123,7 +124,7 @@ def read_document(path: str | Path) -> Document:
     document = Document(name, {})
     values = _parse(text, name, document)
     if not isinstance(values, dict):
-        raise ConfigError(f"{name}: expected keys such as 'data:', 'model:' and 'training:', got "
+        raise ConfigError(f"{name}: expected keys such as {example}, got "
                           f"{'an empty file' if values is None else type(values).__name__}")
     document.values = values
     return document

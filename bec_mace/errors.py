@@ -25,3 +25,15 @@ class ModelError(BecMaceError):
 
 class TrainingError(BecMaceError):
     """A training run cannot start or cannot go on."""
+
+
+class SpectrumError(BecMaceError):
+    """A spectrum cannot be computed from these currents or trajectories."""
+
+
+class FieldError(BecMaceError):
+    """An electric field cannot be used."""
+
+
+class DynamicsError(BecMaceError):
+    """A molecular dynamics run cannot start, cannot be resumed, or has gone wrong."""

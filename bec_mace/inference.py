@@ -54,7 +54,7 @@ def predict(
         if limit is not None and limit < 1:
             raise ModelError(f"{name} must be at least 1, got {limit}")
     model.to(device=device, dtype=dtype)
-    weights = next(model.parameters())
+    weights = model.reference_charges
     graphs = (build_graph(unlabelled(frame), model.r_max, dtype=weights.dtype) for frame in frames)
     for batch in batches(graphs, batch_size, max_atoms):
         outputs = model(collate(batch).to(device=weights.device), properties=tuple(properties))

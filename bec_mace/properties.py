@@ -34,6 +34,7 @@ _TABLE = (
     Property("born_effective_charges", "atom", (3, 3), "e", r"Z^*",
              ("REF_becs", "REF_bec", "REF_born_effective_charges", "born_effective_charges", "becs", "bec", "BEC",
               "born_charge", "born_charges", "apt", "MACE_BEC")),
+    Property("born_effective_charges_std", "atom", (3, 3), "e", r"\sigma_{Z^*}", ()),
     Property("energy", "frame", (), "eV", r"E", ("REF_energy", "energy", "free_energy")),
     Property("forces", "atom", (3,), "eV/Å", r"F", ("REF_forces", "forces")),
     Property("stress", "frame", (3, 3), "eV/Å^3", r"\sigma", ("REF_stress", "stress")),
@@ -43,6 +44,7 @@ _TABLE = (
     Property("dielectric_tensor", "frame", (3, 3), "1", r"\varepsilon_\infty",
              ("REF_dielectric_tensor", "dielectric_tensor", "eps_inf")),
     Property("charges", "atom", (), "e", r"q", ("REF_charges", "charges", "initial_charges")),
+    Property("dipoles", "atom", (3,), "e Å", r"\mu_i", ("REF_dipoles", "dipoles")),
 )
 
 PROPERTIES: dict[str, Property] = {row.name: row for row in _TABLE}

@@ -27,5 +27,14 @@ ATOMIC_POLARIZABILITY = BOHR**3
 COULOMB_CONSTANT = HARTREE * BOHR
 """e^2 / (4 pi epsilon_0), in eV Å."""
 
+SPEED_OF_LIGHT = 2.99792458e-5
+"""In cm/fs: a wavenumber in cm^-1 times this is a frequency in 1/fs."""
+
+BOLTZMANN = 8.617333262145e-5
+"""In eV/K."""
+
+PLANCK = 4.135667696923859
+"""The Planck constant h, in eV fs; h c times a wavenumber in cm^-1 is an energy."""
+
 BASE_UNITS = {"length": "Å", "energy": "eV", "charge": "e"}
 """The units of the package, as written into files that leave it."""

@@ -33,13 +33,14 @@ class DataSet:
     path: str
     r_max: float
     batch_size: int
+    element_correlation: float = 0.0
 
 
 DATA_SETS = {
     "water_aptnn": DataSet("data/water_aptnn_train.extxyz", 4.5, 1),
     "water_rpbe_d3": DataSet("data/water_rpbe_d3.extxyz", 4.5, 1),
     "quartz": DataSet("data/quartz_pbe.extxyz", 5.0, 2),
-    "crystals": DataSet("data/crystals_dfpt.extxyz", 5.0, 16),
+    "crystals": DataSet("data/crystals_dfpt.extxyz", 5.0, 16, element_correlation=0.9),
 }
 HEAD_SETS = {
     "monopole": ["monopole"],
@@ -97,7 +98,8 @@ def cell_config(args: argparse.Namespace, name: str, heads: list[str], epochs: i
     return RunConfig(
         output=output, seed=args.seed, device=args.device,
         data=DataConfig(train=getattr(args, name), validation=0.0, test=args.test_fraction, seed=0),
-        model=ModelConfig(r_max=data.r_max, channels=args.channels, radial_mlp=[32, 32], heads=list(heads)),
+        model=ModelConfig(r_max=data.r_max, channels=args.channels, radial_mlp=[32, 32], heads=list(heads),
+                          element_correlation=data.element_correlation),
         training=TrainingConfig(
             epochs=epochs, batch_size=data.batch_size, optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
             schedule=ScheduleConfig(warmup_epochs=0.1 * epochs), ema_decay=0.95))

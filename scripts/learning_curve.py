@@ -153,6 +153,8 @@ def table(curve: Mapping[str, Mapping[str, Any]]) -> str:
 def run(args: argparse.Namespace, folder: Path) -> None:
     """All sizes, the smallest first."""
     config = load_config(args.config, args.overrides)
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{args.config}: is for a kernel model, which has no steps; use scripts/compare_models.py")
     if config.training.schedule.name == "plateau":
         raise ConfigError(f"{args.config}: the plateau schedule needs validation frames, and there are none here; "
                           "choose cosine or constant")

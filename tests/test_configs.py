@@ -1,4 +1,4 @@
-"""Every configuration in configs/ is read, and where its data is there, a step is trained from it."""
+"""Every configuration in configs/ is read; where its data is there, a step is trained from it, or steps are integrated."""
 
 from pathlib import Path
 
@@ -9,10 +9,14 @@ import yaml
 from bec_mace.config import load_config
 from bec_mace.data import read_frames
 from bec_mace.data.reading import expand
+from bec_mace.dynamics import load_md_config
 from bec_mace.errors import DataError
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+ALL = sorted((ROOT / "configs").rglob("*.yaml"))
+DYNAMICS = [path for path in ALL if "ensemble" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+KERNELS = [path for path in ALL if yaml.safe_load(path.read_text(encoding="utf-8")).get("model", {}).get("kind") == "kernel"]
+CONFIGS = [path for path in ALL if path not in DYNAMICS + KERNELS]
 N_FRAMES = 2
 
 
@@ -22,7 +26,7 @@ def at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def smallest_frames(config, path):
+def smallest_frames(config, path, trained=("born_effective_charges",)):
     """Write the smallest training structures to a file; false where the data of a config is not here."""
     from ase.io import write
 
@@ -31,9 +35,9 @@ def smallest_frames(config, path):
     except DataError:
         return False
     frames = read_frames(config.data.train, keys=config.data.keys, index_order=config.data.index_order,
-                         properties=tuple(config.training.loss.weights))
+                         properties=tuple(trained))
     # Only frames that hold every label; of those the smallest, so that a step takes seconds.
-    complete = [frame for frame in frames if set(config.training.loss.weights) <= set(frame.labels)]
+    complete = [frame for frame in frames if set(trained) <= set(frame.labels)]
     write(path, [frame.to_atoms() for frame in sorted(complete, key=len)[:N_FRAMES]], format="extxyz")
     return True
 
@@ -53,7 +57,7 @@ def test_a_step_can_be_trained(path, tmp_path):
 
     config = load_config(path)
     data = tmp_path / "few.extxyz"
-    if not smallest_frames(config, data):
+    if not smallest_frames(config, data, config.training.loss.weights):
         pytest.skip(f"{config.data.train} is not on this machine")
     # One frame to learn from, one to look at; the keys and the index order are those that to_atoms writes.
     config = load_config(path, [
@@ -64,6 +68,47 @@ def test_a_step_can_be_trained(path, tmp_path):
     header, units, row = (line.split(",") for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines())
     assert len(header) == len(units) == len(row)
     assert np.isfinite(float(row[header.index("train_loss")]))
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_kernel_config_is_valid_and_can_be_fitted(path, tmp_path):
+    from bec_mace.training.kernel import fit_kernel
+
+    config = load_config(path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "the first line says what the config is for"
+    assert config.output == Path("runs") / path.stem, "the run folder bears the name of the config"
+    data = tmp_path / "few.extxyz"
+    if not smallest_frames(config, data):
+        pytest.skip(f"{config.data.train} is not on this machine")
+    results = fit_kernel(load_config(path, [
+        f"output={tmp_path / 'run'}", f"data.train={data}", "data.validation=0", "data.test=0.5", "data.keys={}",
+        "data.index_order=polarization_first", "model.num_representatives=20", "device=cpu"]))
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+    errors = results["test"]["born_effective_charges"]
+    assert errors["rmse"] < 0.5 * errors["trivial"]["rmse"], "one frame and twenty environments say that much"
+
+
+@pytest.mark.parametrize("path", DYNAMICS, ids=lambda path: path.stem)
+def test_dynamics_config_is_valid_and_commented(path):
+    config = load_md_config(path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "the first line says what the config is for"
+    assert config.output == Path("runs") / path.stem, "the run folder bears the name of the config"
+    if config.structure.startswith("runs/"):
+        assert config.structure in {f"runs/{other.stem}" for other in DYNAMICS}, "goes on from the run of another config"
+
+
+def test_steps_can_be_integrated(tmp_path):
+    """The configs in the order of their names reversed: nvt, then nve from its end."""
+    from bec_mace.dynamics import run
+
+    for path in reversed(DYNAMICS):
+        config = load_md_config(path)
+        start = [f"structure={tmp_path / Path(config.structure).name}"] if config.structure.startswith("runs/") else []
+        summary = run(load_md_config(path, [f"output={tmp_path / path.stem}", "steps=2", "sampling.log=1", "device=cpu",
+                                            *start]))
+        assert summary.steps == 2 and 100 < summary.mean_temperature_K < 1500
 
 
 def test_there_is_a_quickstart_on_included_data():

@@ -14,10 +14,11 @@ from bec_mace.cli.options import check_writable, computing_options, label_option
 @click.argument("data", nargs=-1, required=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw prediction against reference.")
+@click.option("--uncertainty", is_flag=True, help="Also judge the standard deviations of a kernel model; much slower.")
 @label_options
 @computing_options
 def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, plot_file: Path | None,
-                     keys: tuple[str, ...], index_order: str, device: str, precision: str,
+                     uncertainty: bool, keys: tuple[str, ...], index_order: str, device: str, precision: str,
                      batch_size: int | None) -> None:
     """Compare the predictions of MODEL with the labels in DATA.
 
@@ -38,7 +39,7 @@ def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, 
     log_to_stderr()
     frames = read_frames(list(data), keys=labels, index_order=index_order)
     check_labelled(frames)
-    comparison = compare(load(model, device, precision), frames, batch_size)
+    comparison = compare(load(model, device, precision), frames, batch_size, uncertainty=uncertainty)
     result = summarize_comparison(comparison)
     click.echo(format_table(result))
     if json_file is not None:

@@ -36,7 +36,7 @@ class CarefulGroup(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(USER_MISTAKE)
         except KeyboardInterrupt:
-            hint = " Go on with the same command and --resume." if ctx.invoked_subcommand == "train" else ""
+            hint = " Go on with the same command and --resume." if ctx.invoked_subcommand in ("train", "md") else ""
             click.echo(f"\nStopped by Ctrl-C.{hint}", err=True)
             ctx.exit(INTERRUPTED)
         except Exception as error:  # the last resort: nobody should read a traceback unasked

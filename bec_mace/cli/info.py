@@ -55,7 +55,11 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
     heads = [head if isinstance(head, str) else next(iter(head)) for head in config["heads"]]
     yield f"elements: {', '.join(metadata['elements'])}"
     yield f"heads: {', '.join(heads)}"
-    yield f"network: {config['num_interactions']} layers, {config['channels']} channels, r_max {config['r_max']:g} Å"
+    if config.get("kind") == "kernel":
+        yield (f"kernel: power {config['zeta']}, {config['num_representatives']} representatives, up to l = {config['max_l']}, "
+               f"r_max {config['r_max']:g} Å")
+    else:
+        yield f"network: {config['num_interactions']} layers, {config['channels']} channels, r_max {config['r_max']:g} Å"
     yield f"parameters: {metadata['number_of_parameters']}"
     units = dict(metadata["units"])
     yield f"index order: {units.pop('index_order', 'polarization_first')}"

@@ -8,7 +8,9 @@ from bec_mace import __version__
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
+from bec_mace.cli.md import md_command
 from bec_mace.cli.predict import predict_command
+from bec_mace.cli.spectrum import spectrum_command
 from bec_mace.cli.train import train_command
 
 
@@ -19,5 +21,5 @@ def main(debug: bool) -> None:
     """Learn and predict Born effective charges, Z*[polarization, displacement] in e."""
 
 
-for _command in (train_command, evaluate_command, predict_command, info_command):
+for _command in (train_command, md_command, evaluate_command, predict_command, info_command, spectrum_command):
     main.add_command(_command)

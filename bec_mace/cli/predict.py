@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from bec_mace.data import Frame
 
+DEVIATION = "born_effective_charges_std"
 COLUMNS = {
     "born_effective_charges": "predicted_becs",
+    DEVIATION: "predicted_becs_std",
     "charges": "predicted_charges",
     "energy": "predicted_energy",
     "forces": "predicted_forces",
@@ -31,8 +33,9 @@ COLUMNS = {
 @click.argument("model")
 @click.argument("structures", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Extended XYZ file to write.")
+@click.option("--uncertainty", is_flag=True, help="Add the standard deviation of Z*, from a kernel model; much slower.")
 @computing_options
-def predict_command(model: str, structures: tuple[str, ...], output: Path, device: str, precision: str,
+def predict_command(model: str, structures: tuple[str, ...], output: Path, uncertainty: bool, device: str, precision: str,
                     batch_size: int | None) -> None:
     """Predict Born effective charges of STRUCTURES with MODEL.
 
@@ -41,6 +44,7 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, devic
 
     \b
     predicted_becs     (n, 9)  Z*[polarization, displacement], row-major, in e
+    predicted_becs_std (n, 9)  its standard deviation in e, with --uncertainty
     predicted_charges  (n,)    in e, from monopole and charge_transfer heads
     predicted_energy   eV      and predicted_forces (n, 3) in eV/Å, from an energy head
     """  # noqa: D301 - click wants the control character
@@ -56,7 +60,7 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, devic
         raise DataError(f"{output}: is one of the structures to read; choose another output file")
     frames = read_frames(list(structures), properties=())
     network = load(model, device, precision)
-    names = [name for name in COLUMNS if name in network.provides]
+    names = [name for name in COLUMNS if name in network.provides and name != DEVIATION] + [DEVIATION] * uncertainty
     results = predict(network, frames, names, batch_size)
     write_predictions(output, frames, _with_progress(results, len(frames)))
     click.echo(f"{len(frames)} structures with {', '.join(COLUMNS[name] for name in names)} in {output}")

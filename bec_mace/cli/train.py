@@ -15,14 +15,20 @@ import click
 def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> None:
     """Train a model as the YAML file CONFIG says.
 
-    The run folder holds the log, metrics.csv, the best model and pictures.
+    The run folder holds the log, the best model, results and pictures, and metrics.csv of a network.
     """
-    from bec_mace.config import load_config
+    from bec_mace.config import KernelRunConfig, load_config
 
     settings = load_config(config, overrides)  # before torch is imported: mistakes are reported at once
 
     from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.training.loop import train
 
     log_to_stderr()
-    train(settings, resume=resume)
+    if isinstance(settings, KernelRunConfig):
+        from bec_mace.training.kernel import fit_kernel
+
+        fit_kernel(settings, resume=resume)
+    else:
+        from bec_mace.training.loop import train
+
+        train(settings, resume=resume)

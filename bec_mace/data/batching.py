@@ -11,12 +11,14 @@ from torch import Tensor
 
 from bec_mace.data.frames import Frame
 from bec_mace.data.graph import Graph
-from bec_mace.data.neighbours import find_neighbours
+from bec_mace.data.neighbours import Neighbours, find_neighbours
 from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
 
 
-def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64) -> Graph:
+def build_graph(
+    frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, edges: Neighbours | None = None
+) -> Graph:
     """Make the graph of one frame, on the CPU.
 
     The neighbour list is found in float64 whatever the dtype.
@@ -25,11 +27,13 @@ def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64) 
         frame: Structure and labels.
         r_max: Cutoff in Å.
         dtype: Of positions, cell, shifts and labels.
+        edges: The neighbours within r_max, where they are known already.
 
     Raises:
         DataError: Two atoms are at the same place.
     """
-    edges = find_neighbours(frame, r_max)
+    if edges is None:
+        edges = find_neighbours(frame, r_max)
     # torch.tensor copies: nothing done to a graph reaches the frame.
     labels = {name: torch.tensor(value if PROPERTIES[name].per == "atom" else value[None], dtype=dtype)
               for name, value in frame.labels.items()}

@@ -57,7 +57,7 @@ def read_frames(
     frames = []
     seen: set[str] = set()
     for path in expand(paths):
-        for number, atoms in enumerate(_read_atoms(path)):
+        for number, atoms in enumerate(read_atoms(path)):
             seen |= file_keys(atoms)
             frames.append(Frame.from_atoms(atoms, keys=keys, index_order=index_order, properties=wanted,
                                            source=f"{path}, frame {number}"))
@@ -129,7 +129,7 @@ def check_complete(
                             f"Add {name} to allow_missing to leave those frames out of its loss.")
 
 
-def _read_atoms(path: Path) -> Iterator[Atoms]:
+def read_atoms(path: Path) -> Iterator[Atoms]:
     """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError."""
     import ase.io
 

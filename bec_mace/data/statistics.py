@@ -24,20 +24,23 @@ class Statistics:
         reference_charges: Mean of tr Z / 3 by atomic number, in e; empty without Born effective charges.
         reference_energies: Energy per atom by atomic number, in eV, by least squares; empty without energies.
         rms_forces: Root mean square of the force components, in eV/Å; None without forces.
+        shortest_distances: Two atomic numbers, ascending, and how close such atoms come, in Å, for each pair of elements that
+            is within r_max somewhere; empty without energies and forces.
     """
 
     avg_num_neighbors: float
     reference_charges: dict[int, float]
     reference_energies: dict[int, float]
     rms_forces: float | None
+    shortest_distances: tuple[tuple[int, int, float], ...] = ()
 
 
-def compute_statistics(frames: Sequence[Frame], r_max: float) -> Statistics:
+def compute_statistics(frames: Sequence[Frame], r_max: float | None) -> Statistics:
     """Compute the statistics of the training frames.
 
     Args:
         frames: Training frames.
-        r_max: Cutoff of the model, in Å.
+        r_max: Cutoff of the model, in Å. None where the model does not ask for the number of neighbours, which is then 1.
 
     Raises:
         DataError: There are no frames.
@@ -45,11 +48,31 @@ def compute_statistics(frames: Sequence[Frame], r_max: float) -> Statistics:
     if not frames:
         raise DataError("Statistics need at least one frame, got none.")
     return Statistics(
-        avg_num_neighbors=mean_neighbours(frames, r_max),
+        avg_num_neighbors=1.0 if r_max is None else mean_neighbours(frames, r_max),
         reference_charges=mean_charges(frames),
         reference_energies=fit_energies(frames),
         rms_forces=_rms_forces(frames),
+        shortest_distances=shortest_distances(frames, r_max) if r_max is not None and _has_energies(frames) else (),
     )
+
+
+def _has_energies(frames: Sequence[Frame]) -> bool:
+    return any({"energy", "forces"} & set(frame.labels) for frame in frames)
+
+
+def shortest_distances(frames: Sequence[Frame], r_max: float) -> tuple[tuple[int, int, float], ...]:
+    """How close atoms of each pair of elements come, in Å; pairs that are never within r_max are left out."""
+    found: dict[tuple[int, int], float] = {}
+    for frame in frames:
+        edges = find_neighbours(frame, r_max)
+        vectors = frame.positions[edges.receiver] - frame.positions[edges.sender] - edges.shifts @ frame.cell
+        lengths, numbers = np.linalg.norm(vectors, axis=1), frame.atomic_numbers
+        first = np.minimum(numbers[edges.receiver], numbers[edges.sender])
+        second = np.maximum(numbers[edges.receiver], numbers[edges.sender])
+        for pair in {(int(a), int(b)) for a, b in zip(first, second, strict=True)}:
+            shortest = float(lengths[(first == pair[0]) & (second == pair[1])].min())
+            found[pair] = min(shortest, found.get(pair, shortest))
+    return tuple((*pair, found[pair]) for pair in sorted(found))
 
 
 def mean_neighbours(frames: Sequence[Frame], r_max: float) -> float:

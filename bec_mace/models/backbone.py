@@ -17,6 +17,7 @@ from bec_mace.errors import ModelError
 from bec_mace.models.convolution import Convolution, Path
 from bec_mace.models.environments import Environments
 from bec_mace.models.kernels import mix_channels, mix_channels_by_element
+from bec_mace.models.periodic_table import mix_elements
 from bec_mace.models.product import contract_monomials, symmetrize_couplings
 from bec_mace.models.radial import basis_with_derivative, silu_with_derivative
 from bec_mace.models.response import EdgePart
@@ -32,6 +33,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         EquivariantProductBasisBlock,
         LinearNodeEmbeddingBlock,
         RadialEmbeddingBlock,
+        RealAgnosticInteractionBlock,
         RealAgnosticResidualInteractionBlock,
     )
 
@@ -100,23 +102,41 @@ class EdgeFeatures(NamedTuple):
 class Layer(torch.nn.Module):
     """One message-passing layer: interaction and product basis.
 
-    Features have shape (n_atoms, n_components, n_channels).
+    Features have shape (n_atoms, n_components, n_channels). Irreps that the layer does not make are carried over from its
+    input, so that heads find them after the last layer; the last layer of a mace model makes scalars alone.
+
+    Args:
+        interaction: Block of mace, with or without a residual.
+        product: Block of mace.
+        element_mixing: Makes weights of elements from the stored ones, of shape (n_elements, n_elements).
+        rounded: Round the constants to float32, as mace does in a model of that precision.
+
+    Attributes:
+        irreps_in: What the layer reads.
+        irreps_out: What it makes.
+        irreps_kept: What it carries over, after the components of ``irreps_out``.
     """
 
-    def __init__(self, interaction: Any, product: Any) -> None:
+    element_mixing: Tensor
+
+    def __init__(self, interaction: Any, product: Any, element_mixing: Tensor, rounded: bool = False) -> None:
         super().__init__()
+        self.register_buffer("element_mixing", element_mixing, persistent=False)
         self.interaction: Any = interaction
         self.product: Any = product
         self.irreps_in = o3.Irreps(interaction.node_feats_irreps)
         self.irreps_out = o3.Irreps(interaction.hidden_irreps)
-        self._paths = _convolution_paths(interaction.conv_tp)
+        made = {ir for _, ir in self.irreps_out}
+        self.irreps_kept = o3.Irreps([(mul, ir) for mul, ir in self.irreps_in if ir not in made])
+        self._residual = isinstance(interaction, RealAgnosticResidualInteractionBlock)
+        self._paths = _convolution_paths(interaction.conv_tp, rounded)
         self._degree = 0
         for number, contraction in enumerate(product.symmetric_contractions.contractions):
             self._degree = contraction.correlation
             for nu in range(1, contraction.correlation + 1):
                 coupling = contraction.U_tensors(nu)
                 coupling = coupling.unsqueeze(0) if coupling.dim() == nu + 1 else coupling
-                self.register_buffer(f"couplings_{number}_{nu}", symmetrize_couplings(coupling, nu), persistent=False)
+                self.register_buffer(f"couplings_{number}_{nu}", symmetrize_couplings(coupling.double(), nu), persistent=False)
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
@@ -153,13 +173,19 @@ class Layer(torch.nn.Module):
         interaction = self.interaction
         parts = messages.split([path.d3 for path in self._paths], dim=1)
         message = _apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
+        if not self._residual:
+            message = _apply_by_element(interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env)
         present = [index for index, count in enumerate(env.counts) if count]
         counts = [env.counts[index] for index in present]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             coefficients = self._polynomials(present)
-        basis = contract_monomials(message, coefficients, counts, self._degree)
+        basis = contract_monomials(message, coefficients, counts, self._degree, frozen)
         out = _apply_linear(self.product.linear, _split(basis, self.irreps_out))
-        return out + self._skip(node_feats, env)
+        old = _split(node_feats, self.irreps_in)
+        if self._residual:
+            out = out + _apply_by_element(interaction.skip_tp, old, self.element_mixing, env)
+        kept = [part for part, (_, ir) in zip(old, self.irreps_in, strict=True) if ir in self.irreps_kept]
+        return torch.cat([out, *kept], dim=1) if kept else out
 
     def _radial_weights(self, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
         """The radial network and its derivative by the length, each of shape (n_paths, n_edges, n_channels)."""
@@ -174,26 +200,14 @@ class Layer(torch.nn.Module):
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""
-        index = torch.tensor(present, device=self.product.linear.weight.device)
-        rows = []
+        mixing, rows = self.element_mixing[present], []
         for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
             weights = [*reversed(list(contraction.weights)), contraction.weights_max]
             rows.append(torch.cat([
-                torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), weights[nu - 1][index])
+                torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"),
+                             torch.tensordot(mixing, weights[nu - 1], 1))
                 for nu in range(1, self._degree + 1)], dim=-1))
         return list(torch.cat(rows, dim=2).unbind(0))
-
-    def _skip(self, node_feats: Tensor, env: Environments) -> Tensor:
-        """The element-dependent linear map of the old features that is added to the new ones."""
-        skip = self.interaction.skip_tp
-        parts = _split(node_feats, self.irreps_in)
-        n_channels = node_feats.shape[2]
-        out = [node_feats.new_zeros((env.n_atoms, ir.dim, n_channels)) for _, ir in self.irreps_out]
-        for weight, instruction in zip(skip.weight_views(), skip.instructions, strict=True):
-            scale = instruction.path_weight / self.irreps_out[instruction.i_out].ir.dim ** 0.5
-            mixed = mix_channels_by_element(parts[instruction.i_in1], (weight * scale).unbind(1), env.counts)
-            out[instruction.i_out] = out[instruction.i_out] + mixed
-        return torch.cat(out, dim=1)
 
 
 def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
@@ -213,7 +227,19 @@ def _apply_linear(linear: Any, parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(out, dim=1)
 
 
-def _convolution_paths(conv_tp: Any) -> list[Path]:
+def _apply_by_element(product: Any, parts: Sequence[Tensor], mixing: Tensor, env: Environments) -> Tensor:
+    """Evaluate an e3nn tensor product with the elements: a linear map of the channels for each of them."""
+    irreps_out = product.irreps_out
+    out = [parts[0].new_zeros((env.n_atoms, ir.dim, mul)) for mul, ir in irreps_out]
+    for weight, instruction in zip(product.weight_views(), product.instructions, strict=True):
+        scale = instruction.path_weight / irreps_out[instruction.i_out].ir.dim ** 0.5
+        by_element = torch.tensordot(mixing * scale, weight, ([1], [1])).unbind(0)
+        mixed = mix_channels_by_element(parts[instruction.i_in1], by_element, env.counts)
+        out[instruction.i_out] = out[instruction.i_out] + mixed
+    return torch.cat(out, dim=1)
+
+
+def _convolution_paths(conv_tp: Any, rounded: bool) -> list[Path]:
     """The couplings of an e3nn tensor product, in its order of weights, which is that of its results."""
     features, harmonics = component_slices(conv_tp.irreps_in1), component_slices(conv_tp.irreps_in2)
     messages = component_slices(conv_tp.irreps_out)
@@ -221,11 +247,34 @@ def _convolution_paths(conv_tp: Any) -> list[Path]:
     for ins in conv_tp.instructions:
         irreps = conv_tp.irreps_in1[ins.i_in1].ir, conv_tp.irreps_in2[ins.i_in2].ir, conv_tp.irreps_out[ins.i_out].ir
         l1, l2, l3 = (ir.l for ir in irreps)
-        coupling = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * ins.path_weight
+        coupling = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+        coupling = (coupling.float().double() if rounded else coupling) * ins.path_weight
         full = torch.zeros(2 * l1 + 1, 2 * l3 + 1, conv_tp.irreps_in2.dim, dtype=torch.float64)
         full[:, :, harmonics[ins.i_in2]] = coupling.transpose(1, 2)
         paths.append(Path(features[ins.i_in1], messages[ins.i_out], full))
     return paths
+
+
+class _Plan(NamedTuple):
+    """Sizes of one layer."""
+
+    block: Any
+    irreps_in: o3.Irreps
+    irreps_out: o3.Irreps
+    correlation: int
+    avg_num_neighbors: float
+
+
+def _plan_layers(config: ModelConfig, hidden: o3.Irreps, avg_num_neighbors: float) -> list[_Plan]:
+    sizes = config.backbone.sizes if config.backbone is not None else None
+    inputs = [o3.Irreps([(hidden[0].mul, (0, 1))]), *[hidden] * (config.num_interactions - 1)]
+    residual = RealAgnosticResidualInteractionBlock
+    if sizes is None:
+        return [_Plan(residual, irreps, hidden, config.correlation, avg_num_neighbors) for irreps in inputs]
+    blocks = [residual if sizes.residual_first else RealAgnosticInteractionBlock, *[residual] * (len(inputs) - 1)]
+    outputs = [o3.Irreps(text) for text in sizes.layer_irreps]
+    return [_Plan(*values) for values in zip(
+        blocks, inputs, outputs, sizes.correlations, sizes.avg_num_neighbors, strict=True)]
 
 
 class Backbone(torch.nn.Module):
@@ -235,35 +284,51 @@ class Backbone(torch.nn.Module):
 
     Args:
         config: Sizes of the network.
-        n_elements: Number of elements.
-        avg_num_neighbors: Mean number of neighbours in the training set; messages are divided by it.
+        elements: Atomic numbers.
+        avg_num_neighbors: Mean number of neighbours in the training set; messages are divided by it. A network that is
+            read from a mace file has its own.
+
+    Attributes:
+        hidden_irreps: The irreps that heads find after each layer.
+        r_max: Cutoff radius, in Å.
+
+    Raises:
+        ModelError: The configuration has no cutoff or irreps that cannot be.
     """
 
-    def __init__(self, config: ModelConfig, n_elements: int, avg_num_neighbors: float) -> None:
+    element_mixing: Tensor
+
+    def __init__(self, config: ModelConfig, elements: Sequence[int], avg_num_neighbors: float) -> None:
         super().__init__()
+        n_elements = len(elements)
+        self.register_buffer("element_mixing", mix_elements(elements, config.element_correlation), persistent=False)
+        if config.r_max is None:
+            raise ModelError("model.r_max: missing; give the cutoff radius in Å.")
+        self.r_max = config.r_max
         self.hidden_irreps = parse_hidden_irreps(config)
+        rounded = config.backbone is not None and config.backbone.sizes is not None and config.backbone.sizes.single_precision
         n_channels = self.hidden_irreps[0].mul
         attrs, scalars = o3.Irreps([(n_elements, (0, 1))]), o3.Irreps([(n_channels, (0, 1))])
         harmonics = o3.Irreps.spherical_harmonics(config.max_l)
         messages = (harmonics * n_channels).sort().irreps.simplify()
-        with _default_dtype(torch.float64):
+        with _default_dtype(torch.float32 if rounded else torch.float64):
             self.node_embedding: Any = LinearNodeEmbeddingBlock(attrs, scalars)
             self.radial_embedding = RadialEmbeddingBlock(
                 r_max=config.r_max, num_bessel=config.num_radial, num_polynomial_cutoff=config.cutoff_power,
                 radial_type=config.radial_basis)
             self.spherical_harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
             self.layers = torch.nn.ModuleList()
-            for number in range(config.num_interactions):
-                incoming = scalars if number == 0 else self.hidden_irreps
-                interaction = RealAgnosticResidualInteractionBlock(
-                    node_attrs_irreps=attrs, node_feats_irreps=incoming, edge_attrs_irreps=harmonics,
+            for plan in _plan_layers(config, self.hidden_irreps, avg_num_neighbors):
+                interaction = plan.block(
+                    node_attrs_irreps=attrs, node_feats_irreps=plan.irreps_in, edge_attrs_irreps=harmonics,
                     edge_feats_irreps=o3.Irreps([(config.num_radial, (0, 1))]), target_irreps=messages,
-                    hidden_irreps=self.hidden_irreps, avg_num_neighbors=avg_num_neighbors,
+                    hidden_irreps=plan.irreps_out, avg_num_neighbors=plan.avg_num_neighbors,
                     radial_MLP=list(config.radial_mlp))
                 product = EquivariantProductBasisBlock(
-                    node_feats_irreps=messages, target_irreps=self.hidden_irreps, correlation=config.correlation,
+                    node_feats_irreps=messages, target_irreps=plan.irreps_out, correlation=plan.correlation,
                     num_elements=n_elements, use_sc=True, use_reduced_cg=False)
-                self.layers.append(Layer(interaction, product))
+                self.layers.append(Layer(interaction, product, self.element_mixing, rounded))
+        self.double()
 
     @property
     def n_channels(self) -> int:
@@ -274,7 +339,7 @@ class Backbone(torch.nn.Module):
         """Features of the elements, of shape (n_atoms, 1, n_channels)."""
         linear = self.node_embedding.linear
         (weight,), (instruction,) = list(linear.weight_views()), linear.instructions
-        return (weight * instruction.path_weight)[env.species].unsqueeze(1)
+        return (self.element_mixing @ weight * instruction.path_weight)[env.species].unsqueeze(1)
 
     def embed_edges(self, vectors: Tensor) -> EdgeFeatures:
         """Functions of edge vectors of shape (n_edges, 3) that all layers share."""

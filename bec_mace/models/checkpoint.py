@@ -17,10 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bec_mace import __version__
-from bec_mace.config import ModelConfig
+from bec_mace.config import KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
-from bec_mace.models.model import PolarizationModel, build_model
+from bec_mace.models.kernel import build_kernel_model
+from bec_mace.models.model import build_model
+from bec_mace.models.polarization import PolarizationModel
 
 FORMAT_VERSION = 1
 _UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "index_order": "polarization_first"}
@@ -48,18 +50,36 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         "statistics": dataclasses.asdict(model.statistics),
         "number_of_parameters": sum(p.numel() for p in model.parameters()),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _own_tensors(model).items()}
+    tensors = {name: _as_precise_as_known(model, name, value).cpu().contiguous()
+               for name, value in model.own_tensors().items()}
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = tensors_path.with_name(tensors_path.name + ".tmp")
     save_file(tensors, temporary)
     description["tensors_sha256"] = _digest(temporary)
     os.replace(temporary, tensors_path)
     tensors_path.chmod(0o644)
-    json_path = tensors_path.with_suffix(".json")
+    _write_description(tensors_path.with_suffix(".json"), description)
+    return tensors_path
+
+
+def update_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Change what is kept beside the tensors of a saved model; the tensors stay as they are.
+
+    Args:
+        path: As for :func:`save_model`.
+        metadata: What to replace or add.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    json_path = _tensors_path(path).with_suffix(".json")
+    _write_description(json_path, {**_read_description(json_path), **metadata})
+
+
+def _write_description(json_path: Path, description: Mapping[str, Any]) -> None:
     temporary = json_path.with_name(json_path.name + ".tmp")
     temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, json_path)
-    return tensors_path
 
 
 def load_model(
@@ -78,7 +98,7 @@ def load_model(
     tensors_path = _find(path_or_name)
     description = _read_description(tensors_path.with_suffix(".json"))
     try:
-        config = ModelConfig.model_validate(description["config"])
+        config = read_model_config(description["config"])
         statistics = _statistics(description["statistics"])
         elements = [atomic_numbers[symbol] for symbol in description["elements"]]
         if not elements or elements != sorted(set(elements)):
@@ -87,7 +107,9 @@ def load_model(
         raise ModelError(
             f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again.") from exc
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config, elements, statistics, dtype)
+        model: PolarizationModel = (
+            build_kernel_model(config, elements, statistics, dtype) if isinstance(config, KernelModelConfig)
+            else build_model(config, elements, statistics, dtype))
     try:
         tensors = load_file(tensors_path)
     except (SafetensorError, OSError) as exc:
@@ -96,7 +118,7 @@ def load_model(
         raise ModelError(
             f"{tensors_path}: not the file that {tensors_path.with_suffix('.json').name} was written with; "
             "keep the .safetensors and .json of one model together.")
-    expected = _own_tensors(model)
+    expected = model.own_tensors()
     wrong = sorted(
         {name for name in tensors.keys() & expected.keys() if tensors[name].shape != expected[name].shape}
         | (tensors.keys() ^ expected.keys()))
@@ -109,11 +131,10 @@ def load_model(
     return model.to(device).eval().requires_grad_(False)
 
 
-def _own_tensors(model: PolarizationModel) -> dict[str, torch.Tensor]:
-    """Parameters, and the one buffer that is learned data; everything else follows from the configuration."""
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
-    tensors["reference_charges"] = model.reference_charges
-    return tensors
+def _as_precise_as_known(model: PolarizationModel, name: str, value: torch.Tensor) -> torch.Tensor:
+    """A weight that was never trained is stored as it was read, not as it was rounded for the computation."""
+    value, exact = value.detach(), model.exact_weights.get(name)
+    return value if exact is None or not torch.equal(exact.to(value), value) else exact
 
 
 def _statistics(values: Mapping[str, Any]) -> Statistics:
@@ -121,7 +142,8 @@ def _statistics(values: Mapping[str, Any]) -> Statistics:
         raise ValueError("avg_num_neighbors must be positive")
     per_element = {name: {int(z): float(v) for z, v in values[name].items()}
                    for name in ("reference_charges", "reference_energies")}
-    return Statistics(**{**values, **per_element})
+    distances = tuple((int(a), int(b), float(d)) for a, b, d in values.get("shortest_distances", ()))
+    return Statistics(**{**values, **per_element, "shortest_distances": distances})
 
 
 def _digest(path: Path) -> str:

@@ -199,14 +199,15 @@ class _Pull(torch.autograd.Function):
         if u is None and v is None and r is None:
             return (None,) * 8
         by_atom = m.permute(1, 2, 0, 3).contiguous()
-        out = _Second(*(torch.zeros_like(value) for value in (x, w, slopes, by_atom)))
+        frozen = not any(ctx.needs_input_grad[place] for place in (0, 2, 3))
+        out = _Second(torch.zeros_like(by_atom), *(None if frozen else torch.zeros_like(value) for value in (x, w, slopes)))
         for atoms, edges in plan.blocks(x):
             angular = plan.angular(couplings, y[edges])
             at_edges = _edge_cotangents(plan, couplings, angular, None if v is None else v[:, edges],
                                         None if r is None else r[:, edges])
             for path, m1, message, rows in plan.pairs():
-                values = x[m1, edges], w[path, edges], slopes[path, edges], by_atom[atoms, message]
-                block = out.x[m1, edges], out.w[path, edges], out.slopes[path, edges], out.m[atoms, message]
+                values = by_atom[atoms, message], x[m1, edges], w[path, edges], slopes[path, edges]
+                block = out.part(atoms, message, path, m1, edges)
                 if at_edges is not None:
                     _add_by_edges(plan, at_edges[:, :, rows], values, block)
                 if u is not None:
@@ -214,17 +215,25 @@ class _Pull(torch.autograd.Function):
         return out.x, None, out.w, out.slopes, out.m.permute(2, 0, 1, 3), None, None, None
 
 
+_Values = tuple[Tensor, Tensor, Tensor, Tensor]
+_Block = tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]
+
+
 @dataclass(frozen=True)
 class _Second:
-    """Second derivatives by features, weights, slopes, and message cotangents, atoms first."""
+    """Second derivatives by message cotangents, atoms first, and by features, weights and slopes where they are wanted."""
 
-    x: Tensor
-    w: Tensor
-    slopes: Tensor
     m: Tensor
+    x: Tensor | None
+    w: Tensor | None
+    slopes: Tensor | None
 
-
-_Values = tuple[Tensor, Tensor, Tensor, Tensor]
+    def part(self, atoms: slice, message: slice, path: int, m1: int, edges: slice) -> _Block:
+        """What one path and component add to."""
+        others = None
+        if self.x is not None and self.w is not None and self.slopes is not None:
+            others = self.x[m1, edges], self.w[path, edges], self.slopes[path, edges]
+        return self.m[atoms, message], others
 
 
 def _scale(plan: Convolution, x: Tensor, w: Tensor, slopes: Tensor) -> Tensor:
@@ -261,25 +270,29 @@ def _edge_cotangents(
     return out
 
 
-def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, block: _Values) -> None:
+def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, block: _Block) -> None:
     """Pull back the cotangents of harmonics and lengths for one path and component."""
-    x, w, slopes, m = values
-    x_bar, w_bar, slopes_bar, m_bar = block
+    m, x, w, slopes = values
+    m_bar, others = block
     n_atoms, d3, n, n_channels = m.shape
     rows = at_edges.permute(0, 3, 2, 1, 4).reshape(2, n_atoms, d3 * n, plan.n_slots)
-    scaled_bar = torch.matmul(rows.transpose(2, 3), m.reshape(n_atoms, d3 * n, n_channels)).view(2, *x.shape)
     products = torch.matmul(rows, _scale(plan, x, w, slopes))
     m_bar += (products[0] + products[1]).view(m.shape)
+    if others is None:
+        return
+    x_bar, w_bar, slopes_bar = others
+    scaled_bar = torch.matmul(rows.transpose(2, 3), m.reshape(n_atoms, d3 * n, n_channels)).view(2, *x.shape)
     w_bar.addcmul_(scaled_bar[0], x)
     slopes_bar.addcmul_(scaled_bar[1], x)
     x_bar.addcmul_(scaled_bar[0], w).addcmul_(scaled_bar[1], slopes)
 
 
-def _add_by_features(angular: Tensor, u: Tensor, values: _Values, block: _Values) -> None:
+def _add_by_features(angular: Tensor, u: Tensor, values: _Values, block: _Block) -> None:
     """Pull back the cotangents u of what was given for the features, of shape (n_edges, n, n_channels)."""
-    _, w, _, m = values
-    _, w_bar, _, m_bar = block
+    m, _, w, _ = values
+    m_bar, others = block
     n_atoms, d3, n, n_channels = m.shape
-    w_bar += (u * _spread(angular, m)).sum(dim=1)
+    if others is not None:
+        others[1].add_((u * _spread(angular, m)).sum(dim=1))
     scaled = (u * w.unsqueeze(1)).reshape(n_atoms, -1, n * n_channels)
     m_bar += torch.bmm(angular.transpose(0, 1), scaled).view(m.shape)

@@ -60,7 +60,9 @@ def symmetrize_couplings(couplings: Tensor, degree: int) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int) -> Tensor:
+def contract_monomials(
+    values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int, frozen: bool = False
+) -> Tensor:
     r"""The product basis: polynomials in the components of each channel, with coefficients per element.
 
     .. math:: B_{i,o c} = \sum_M w_{z_i, o M c} \prod_{m \in M} A_{i, m c}
@@ -70,11 +72,13 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
         coefficients: For each element that has atoms a tensor of shape (n_channels, n_out, n_monomials).
         counts: Number of atoms of each element that has atoms.
         degree: Highest degree.
+        frozen: Nothing that the values or the coefficients follow from is trained. The pull-back can then be differentiated
+            by what is pulled back, and by nothing else.
 
     Returns:
         Of shape (n_atoms, n_out, n_channels).
     """
-    if not any(w.requires_grad for w in coefficients):
+    if frozen:
         out: Tensor = _FrozenPolynomials.apply(values, list(coefficients), list(counts), degree)
         return out
     products = monomials(values.permute(2, 1, 0).contiguous(), degree)
@@ -114,14 +118,27 @@ class _FrozenPolynomials(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None, None]:
-        (jacobian,) = ctx.saved_tensors
+        return _PullPolynomials.apply(cotangent, *ctx.saved_tensors), None, None, None
+
+
+class _PullPolynomials(torch.autograd.Function):
+    """The transposed Jacobian, a constant, times a cotangent."""
+
+    @staticmethod
+    def forward(ctx: Any, cotangent: Tensor, jacobian: Tensor) -> Tensor:
+        ctx.save_for_backward(jacobian)
         seeds = cotangent.permute(2, 1, 0).contiguous()
         out = torch.zeros_like(jacobian[:, 0])
         for row in range(jacobian.shape[1]):
             out.addcmul_(jacobian[:, row], seeds[:, row : row + 1])
-        return out.permute(2, 1, 0), None, None, None
+        return out.permute(2, 1, 0)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, change: Tensor) -> tuple[Tensor, None]:
+        (jacobian,) = ctx.saved_tensors
+        return torch.einsum("comn,ncm->noc", jacobian, change.transpose(1, 2)), None
 
 
 def _slope_coefficients(coefficients: Tensor, n_components: int, degree: int) -> list[Tensor]:

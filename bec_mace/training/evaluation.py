@@ -15,9 +15,10 @@ from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
 from bec_mace.properties import PROPERTIES
 from bec_mace.training.losses import reduce_to_quantum, residual_unit
-from bec_mace.training.metrics import charge_metrics, head_shares, mae, rmse
+from bec_mace.training.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 
 Z = "born_effective_charges"
+DEVIATION = "born_effective_charges_std"
 OTHERS = ("energy", "forces", "stress", "dipole", "polarization")
 
 
@@ -45,6 +46,7 @@ def compare(
     frames: Sequence[Frame],
     batch_size: int | None = None,
     device: torch.device | str | None = None,
+    uncertainty: bool = False,
 ) -> Comparison:
     """Predict what the frames have labels for and the model gives; see ``predict``.
 
@@ -60,6 +62,8 @@ def compare(
         names.remove("dipole")
     if Z in names and "head_contributions" in model.provides:
         names.append("head_contributions")
+    if Z in names and uncertainty:
+        names.append(DEVIATION)
     if not names:
         return Comparison(frames, [{} for _ in frames])
     return Comparison(frames, list(predict(model, frames, names, batch_size, device)))
@@ -118,12 +122,22 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
             total = np.concatenate([guess[Z] for guess in comparison.predicted])
             result["head_shares"] = head_shares(
                 total, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        if all(DEVIATION in guess for guess in comparison.predicted):
+            result["uncertainty"] = _coverage(comparison)
     for name in OTHERS:
         errors = [_error(name, *pair) for pair in comparison.pairs(name)]
         if errors:
             error = np.concatenate(errors)
             result[name] = {"rmse": rmse(error), "mae": mae(error), "unit": residual_unit(name)}
     return result
+
+
+def _coverage(comparison: Comparison) -> dict[str, Any]:
+    """Errors of Z* against their predicted standard deviations."""
+    rows = [(frame.atomic_numbers, guess[Z] - frame.labels[Z], guess[DEVIATION])
+            for frame, guess in zip(comparison.frames, comparison.predicted, strict=True) if Z in frame.labels]
+    numbers, errors, deviations = zip(*rows, strict=True)
+    return coverage_metrics(numbers, errors, deviations)
 
 
 def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -144,6 +158,10 @@ def format_table(result: dict[str, Any]) -> str:
     lines = [f"frames: {result['n_frames']}"]
     if Z in result:
         lines += _charge_lines(result[Z])
+    if "uncertainty" in result:
+        found = result["uncertainty"]
+        lines.append(f"  predicted deviation {found['rms']:.4f} e (rms): {found['within_68']:.1%} of errors within 1, "
+                     f"{found['within_95']:.1%} within 1.96 of it")
     for name, share in result.get("head_shares", {}).items():
         lines.append(f"  {'head ' + name:<24} share {share['share']:8.4f}   rms {share['rms']:8.4f} e")
     for name in OTHERS:

@@ -120,8 +120,8 @@ def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, T
                 config.precision, fabric.world_size, "" if fabric.world_size == 1 else "es")
     run = Run(
         config, fabric, folder, sets, loss,
-        train=build_graphs(sets.train, config.model.r_max, dtype, loss.properties),
-        validation=build_graphs(sets.validation, config.model.r_max, dtype, loss.properties),
+        train=build_graphs(sets.train, model.r_max, dtype, loss.properties),
+        validation=build_graphs(sets.validation, model.r_max, dtype, loss.properties),
         identity={"model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True), "seed": config.seed,
                   "batch_size": config.training.batch_size, "data": data_fingerprint(sets.train)},
     )

@@ -105,3 +105,28 @@ def head_shares(total: np.ndarray, parts: Mapping[str, np.ndarray]) -> dict[str,
         name: {"share": float(np.sum(part * total, dtype=np.float64)) / norm if norm else 0.0, "rms": rmse(part)}
         for name, part in parts.items()
     }
+
+
+def coverage_metrics(
+    atomic_numbers: Sequence[np.ndarray], errors: Sequence[np.ndarray], deviations: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """How well predicted standard deviations describe errors of Z*.
+
+    Args:
+        atomic_numbers: Of each frame, of shape (n_atoms,).
+        errors: Of each frame, of shape (n_atoms, 3, 3), in e.
+        deviations: As ``errors``.
+
+    Returns:
+        ``within_68`` and ``within_95``, the shares of errors within 1 and 1.96 standard deviations, which are 0.68 and 0.95
+        for normal errors of the predicted size; ``rms`` of the deviations, in e; ``per_element`` the same by symbol.
+    """
+    numbers, error, deviation = (np.concatenate(list(parts)) for parts in (atomic_numbers, errors, deviations))
+
+    def row(chosen: np.ndarray) -> dict[str, float]:
+        scores = np.abs(error[chosen]) / deviation[chosen]
+        return {"within_68": float(np.mean(scores <= 1.0)), "within_95": float(np.mean(scores <= 1.96)),
+                "rms": rmse(deviation[chosen])}
+
+    return {**row(np.ones(len(numbers), dtype=bool)),
+            "per_element": {chemical_symbols[int(z)]: row(numbers == z) for z in np.unique(numbers)}}

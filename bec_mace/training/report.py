@@ -8,7 +8,7 @@ from typing import Any
 
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
-from bec_mace.models import load_model, save_model
+from bec_mace.models import PolarizationModel, load_model, update_metadata
 from bec_mace.training.evaluation import compare, format_table, summarize_comparison
 from bec_mace.training.parallel import DTYPES
 from bec_mace.training.plots import plot_learning_curve, plot_parity
@@ -41,24 +41,44 @@ def write_report(
     results: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch,
                                "best_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
                                "seconds": progress.seconds}
-    trivial: float | None = None
     if progress.best_epoch == 0:
         raise TrainingError(f"{folder.path}: no validation gave a finite loss, so there is no best model; lower the "
                             "learning rate and look at the validation frames")
     model = load_model(folder.best, device, DTYPES[config.precision])
+    evaluated = evaluate_sets(model, folder, sets, f"model of epoch {progress.best_epoch}", results)
+    trivial = next((found["born_effective_charges"]["trivial"]["rmse"] for found in evaluated.values()
+                    if "born_effective_charges" in found), None)
+    plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
+    return {**results, **evaluated}
+
+
+def evaluate_sets(
+    model: PolarizationModel, folder: RunFolder, sets: FrameSets, label: str, figures: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluate a model on the validation and test frames, write results.json and parity plots, note errors in the checkpoint.
+
+    Args:
+        model: The best model of the run.
+        folder: Where it is and the results go.
+        sets: The frames.
+        label: What the log calls the model.
+        figures: What else results.json holds.
+
+    Returns:
+        ``validation`` and ``test``, for each set that has frames, as ``evaluate`` gives them.
+    """
+    results: dict[str, Any] = {}
     for name, frames in (("validation", sets.validation), ("test", sets.test)):
         if not frames:
             continue
-        comparison = compare(model, frames)
+        comparison = compare(model, frames, uncertainty="born_effective_charges_std" in model.provides)
         results[name] = summarize_comparison(comparison)
-        logger.info("%s frames, model of epoch %d\n%s", name, progress.best_epoch, format_table(results[name]))
+        logger.info("%s frames, %s\n%s", name, label, format_table(results[name]))
         if "born_effective_charges" in results[name]:
-            trivial = results[name]["born_effective_charges"]["trivial"]["rmse"] if trivial is None else trivial
             plot_parity(comparison, folder.path / f"parity_{name}.png")
-    folder.write_results(results)
+    folder.write_results({**figures, **results})
     errors = {f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
               for name in ("validation", "test") if "born_effective_charges" in results.get(name, {})
               for kind in ("rmse", "mae")}
-    save_model(model, folder.best, {**model.metadata, "metrics": {**model.metadata["metrics"], **errors}})
-    plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
+    update_metadata(folder.best, {"metrics": {**model.metadata["metrics"], **errors}})
     return results

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bec_mace.config import RunConfig, save_config
+from bec_mace.config import CommonConfig, save_config
 from bec_mace.errors import TrainingError
 
 
@@ -57,7 +57,7 @@ class RunFolder:
             raise TrainingError(f"{self.path}: this folder holds a run already; go on with it (--resume), choose "
                                 "another `output`, or delete it")
 
-    def create(self, config: RunConfig) -> None:
+    def create(self, config: CommonConfig) -> None:
         """Make the folder and write the resolved configuration."""
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.config, lambda path: save_config(config, path))

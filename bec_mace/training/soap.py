@@ -107,7 +107,8 @@ class SOAP(torch.optim.Optimizer):
             square = gradient @ gradient.T if side == "L" else gradient.T @ gradient
             if state["step"] == 1:
                 state[name + side] = square * (1 - _BETA)
-                state[name + "Q" + side] = torch.linalg.eigh(square)[1]
+                # In float64: gradients of rare elements leave hundreds of equal eigenvalues, on which float32 fails.
+                state[name + "Q" + side] = torch.linalg.eigh(square.double())[1].to(square)
             else:
                 state[name + side].lerp_(square, 1 - _BETA)
         update = self._turn(state, name, sides, _adam(

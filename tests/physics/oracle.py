@@ -78,16 +78,18 @@ def mace_features(
     harmonics = backbone.spherical_harmonics(vectors)
     radial, _ = backbone.radial_embedding(vectors.norm(dim=-1, keepdim=True), attrs, edges, elements)
     flat = backbone.node_embedding(attrs)
-    features = []
+    features, kept = [], {}
     for layer in backbone.layers:
         message, skip = layer.interaction(attrs, flat, harmonics, radial, edges)
         flat = layer.product(message, skip, attrs)
-        blocks, start = [], 0
-        for mul, ir in backbone.hidden_irreps:
+        blocks, start = {}, 0
+        for mul, ir in layer.irreps_out:
             block = flat[:, start : start + mul * ir.dim]
-            blocks.append(block.view(-1, mul, ir.dim).transpose(1, 2))
+            blocks[ir] = block.view(-1, mul, ir.dim).transpose(1, 2)
             start += mul * ir.dim
-        features.append(torch.cat(blocks, dim=1))
+        # Irreps that a layer does not make stay those of the layer before it.
+        kept = {**blocks, **{ir: block for ir, block in kept.items() if ir not in blocks}}
+        features.append(torch.cat(list(kept.values()), dim=1))
     return features, radial
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bec_mace.config import ModelConfig
 from bec_mace.data import Frame, Statistics
-from bec_mace.models import PolarizationModel, build_model
+from bec_mace.models import PolarizationModel, build_kernel_model, build_model
 
 ELEMENTS = (1, 6, 8)
 
@@ -87,7 +87,8 @@ FRAMES = {**PERIODIC, "triclinic": triclinic, "molecule": molecule, "atom": atom
 def copy_model(model: PolarizationModel, dtype: torch.dtype | None = None) -> PolarizationModel:
     """A second model with the same weights, free to change."""
     with torch.random.fork_rng(devices=[]):
-        copy = build_model(model.config, ELEMENTS, model.statistics, dtype or model.reference_charges.dtype)
+        build = build_kernel_model if model.config.kind == "kernel" else build_model
+        copy = build(model.config, ELEMENTS, model.statistics, dtype or model.reference_charges.dtype)
     copy.load_state_dict(model.state_dict())
     return copy
 

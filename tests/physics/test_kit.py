@@ -11,6 +11,7 @@ from .systems import make_model, molecule
 MODELS = {
     "monopole": (("monopole",), "none"),
     "monopole, projected": (("monopole",), "project"),
+    "monopole, weighted": (("monopole",), "weighted"),
     "dipole": (("dipole",), "none"),
     "charge_transfer": (("charge_transfer",), "none"),
     "direct": (("direct",), "none"),

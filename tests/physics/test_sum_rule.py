@@ -9,7 +9,7 @@ import torch
 from bec_mace.data import Frame, build_graph, collate
 
 from .kit import move
-from .systems import make_model, molecule, rocksalt, slab, triclinic, wire
+from .systems import copy_model, make_model, molecule, rocksalt, slab, triclinic, wire
 
 FRAMES = [rocksalt(), triclinic(), slab(), wire(), molecule()]
 IDS = ["rocksalt", "triclinic", "slab", "wire", "molecule"]
@@ -60,6 +60,22 @@ def test_projection_acts_on_each_frame_of_a_batch() -> None:
         mine = graph.frame_index == number
         assert out["born_effective_charges"][mine].sum(dim=0).abs().max() < 1e-12
         assert out["charges"][mine].sum().abs() < 1e-12
+
+
+def test_weighted_rule_takes_the_sum_from_the_elements_with_large_weights() -> None:
+    graph = build_graph(triclinic(), 2.6)
+    free = make_model(("monopole",), 2, "none", reference_charges=False)(graph)["born_effective_charges"]
+    model = copy_model(make_model(("monopole",), 2, "weighted", reference_charges=False))
+    assert isinstance(model.sum_rule_logits, torch.nn.Parameter)
+    with torch.no_grad():
+        model.sum_rule_logits.copy_(torch.tensor([0.0, 0.1, -0.2]))  # Of H, C, O; the logits count ten times.
+    z = model(graph)["born_effective_charges"]
+    assert free.sum(dim=0).abs().max() > 1e-3
+    assert z.sum(dim=0).abs().max() < 1e-12
+    weights = torch.exp(torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64))[
+        torch.tensor([{1: 0, 6: 1, 8: 2}[number] for number in graph.atomic_numbers.tolist()])]
+    expected = free - (weights / weights.sum()).view(-1, 1, 1) * free.sum(dim=0)
+    assert torch.allclose(z, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("heads", "projects"), [

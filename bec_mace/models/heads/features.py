@@ -19,6 +19,9 @@ class Features:
         elements: Atomic numbers that the model knows.
         reference_energies: Energy of an isolated atom of each element, in eV.
         energy_scale: Typical size of an energy per atom, in eV.
+        shortest_distances: Of pairs of elements in the training frames, (n_elements, n_elements), in Å; empty if not known.
+        mace_readouts: Hidden units of the energy readout of each layer of a mace model; None for a network of our own.
+        mace_gate: Their nonlinearity.
     """
 
     n_layers: int
@@ -29,3 +32,6 @@ class Features:
     elements: tuple[int, ...]
     reference_energies: tuple[float, ...]
     energy_scale: float
+    shortest_distances: tuple[tuple[float, ...], ...] = ()
+    mace_readouts: tuple[tuple[int, ...] | None, ...] | None = None
+    mace_gate: str = "silu"

@@ -1,0 +1,28 @@
+"""``bec-mace md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("md")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Set a key of the configuration, such as steps=500. Can be given several times.")
+def md_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Run molecular dynamics as the YAML file CONFIG says.
+
+    The run folder holds the log, the trajectory, and the current J(t) by element where there is Z*.
+    """
+    from bec_mace.dynamics.config import load_md_config
+
+    settings = load_md_config(config, overrides)  # before torch is imported: mistakes are reported at once
+
+    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.dynamics.loop import run
+
+    log_to_stderr()
+    run(settings, resume=resume)

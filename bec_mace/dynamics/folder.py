@@ -1,0 +1,188 @@
+"""The folder of a molecular dynamics run.
+
+    config.yaml       the resolved configuration
+    md.log            step, time, temperature, energies, drift
+    trajectory.traj   positions (never wrapped), velocities, energies and forces, for ASE
+    currents.h5       J(t) by element, see ``bec_mace.spectra.currents``
+    state.npz         everything needed to go on exactly: plain arrays and JSON, no pickle
+    results.json      the summary
+
+Files that a resumed run reads are written under a temporary name and then renamed; the trajectory and the currents are
+appended to, and cut back to the state when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from ase import Atoms
+from ase.io.jsonio import decode, encode
+
+from bec_mace.config import format_config
+from bec_mace.dynamics.config import MDConfig, load_md_config
+from bec_mace.errors import DynamicsError
+
+STATE = "state.npz"
+_VERSION = 1
+_ARRAYS = ("numbers", "positions", "momenta", "masses", "cell", "pbc")
+
+# What may change between a run and its continuation; everything else would make it another run.
+_FREE = ("output", "structure", "steps", "device", "limits", "time_limit_minutes", "sampling.log", "sampling.checkpoint")
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment of a run.
+
+    Attributes:
+        arrays: ``numbers``, ``positions`` (Å), ``momenta`` (ASE's units), ``masses`` (u), ``cell`` (Å) and ``pbc``.
+        values: ``step``, and what the integrator, the potential and the log must remember.
+    """
+
+    arrays: dict[str, np.ndarray]
+    values: dict[str, Any]
+
+    def atoms(self) -> Atoms:
+        """The structure, with masses and momenta."""
+        atoms = Atoms(numbers=self.arrays["numbers"], positions=self.arrays["positions"], cell=self.arrays["cell"],
+                      pbc=self.arrays["pbc"], masses=self.arrays["masses"])
+        atoms.arrays["momenta"] = self.arrays["momenta"].copy()
+        return atoms
+
+    @classmethod
+    def of(cls, atoms: Atoms, values: Mapping[str, Any]) -> State:
+        """The state of these atoms; nothing is shared with them."""
+        arrays = {"numbers": atoms.numbers, "positions": atoms.positions, "momenta": atoms.get_momenta(),
+                  "masses": atoms.get_masses(), "cell": atoms.cell.array, "pbc": atoms.pbc}
+        return cls({name: np.array(value) for name, value in arrays.items()}, dict(values))
+
+
+def write_state(path: Path, state: State) -> None:
+    """Write a state; the file is whole or not there."""
+    text = encode({"version": _VERSION, **state.values})
+
+    def write(file: BinaryIO) -> None:
+        content: dict[str, Any] = {"values": np.array(text), **state.arrays}
+        np.savez(file, **content)
+
+    _replace(path, write)
+
+
+def read_state(path: Path) -> State:
+    """Read a state.
+
+    Raises:
+        DynamicsError: There is none, or the file is not one.
+    """
+    if not path.is_file():
+        raise DynamicsError(f"{path.parent}: the folder has no {path.name}; name a folder that `bec-mace md` made")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _ARRAYS}
+            values = decode(str(file["values"]), always_array=False)
+        version = values.pop("version")
+    except Exception as error:  # numpy and the decoder raise many kinds for a file of another sort
+        raise DynamicsError(f"{path}: cannot be read as the state of a run; delete it to start again") from error
+    if version != _VERSION:
+        raise DynamicsError(f"{path}: has format version {version}, this bec_mace reads {_VERSION}; update bec_mace")
+    return State(arrays, values)
+
+
+class MDFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: The folder; made by ``create``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.log = self.path / "md.log"
+        self.trajectory = self.path / "trajectory.traj"
+        self.currents = self.path / "currents.h5"
+        self.state = self.path / STATE
+        self.results = self.path / "results.json"
+
+    def check_free(self, resume: bool) -> None:
+        """Refuse to overwrite a run.
+
+        Raises:
+            DynamicsError: The folder holds a run and ``resume`` is false, or it is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise DynamicsError(f"{self.path}: the output folder is a file; choose another `output`")
+        traces = [path for path in (self.config, self.trajectory, self.currents, self.state) if path.exists()]
+        if traces and not resume:
+            raise DynamicsError(f"{self.path}: this folder holds a run already ({traces[0].name}); go on with it "
+                                "(--resume), choose another `output`, or delete it")
+
+    def read_state(self, config: MDConfig) -> State | None:
+        """The state to go on from; None for a run that starts.
+
+        Raises:
+            DynamicsError: The state is that of a run with another configuration, or cannot be read.
+        """
+        if not self.state.exists():
+            return None
+        if self.config.exists():
+            self._check_same_run(config)
+        return read_state(self.state)
+
+    def create(self, config: MDConfig, state: State | None) -> None:
+        """Make the folder and write the configuration; without a state, nothing of an earlier start is left."""
+        if state is None:
+            for path in (self.trajectory, self.currents):
+                path.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        _replace(self.config, lambda file: file.write(format_config(config).encode()))
+
+    def _check_same_run(self, config: MDConfig) -> None:
+        old, new = (_flat(one.model_dump(mode="json")) for one in (load_md_config(self.config), config))
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name) and not any(name == free or name.startswith(f"{free}.") for free in _FREE):
+                raise DynamicsError(f"{self.path}: cannot resume, the run in this folder had {name} = {old.get(name)}, now it "
+                                    f"is {new.get(name)}; restore it, or start another run from this folder with `structure`")
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json."""
+        text = json.dumps(results, indent=2) + "\n"
+        _replace(self.results, lambda file: file.write(text.encode()))
+
+    @contextmanager
+    def logging_to_file(self) -> Iterator[None]:
+        """Append the package's log to md.log for the time of a ``with`` block."""
+        logger = logging.getLogger("bec_mace")
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        level = logger.level
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            handler.close()
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as file:
+        write(file)
+    os.replace(temporary, path)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat

@@ -1,0 +1,238 @@
+"""From the words of a configuration to one calculator that is evaluated once per step."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
+
+from bec_mace.calculator import DTYPES, BECCalculator
+from bec_mace.dynamics.config import FieldConfig, MDConfig, PotentialConfig
+from bec_mace.errors import DynamicsError, ModelError
+from bec_mace.fields import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
+from bec_mace.models import load_model
+
+Z = "born_effective_charges"
+
+
+class Potential(Calculator):
+    """Energy and forces of a step, and Z* in the steps that want it, from one evaluation of the calculator inside.
+
+    An integrator asks for forces twice per step: at the old positions, where they are known, and at the new ones. Time
+    goes with the positions: ``time_fs`` is passed on only when the atoms have moved, so that the old forces stay those of
+    the old time, and cost nothing.
+
+    Args:
+        inner: Any ASE calculator; a ``BECCalculator`` where there is Z* or a field.
+
+    Attributes:
+        time_fs: Time of the next new positions, in fs.
+        with_charges: Whether Z* is wanted at the next new positions.
+        bec: The calculator inside, where it is a ``BECCalculator``.
+        has_charges: Whether there is Z* at all.
+        evaluations: How often the calculator inside was evaluated.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", Z, "field_energy", "field_work"]
+
+    def __init__(self, inner: BaseCalculator) -> None:
+        super().__init__()
+        self.inner = inner
+        self.time_fs, self.with_charges, self.evaluations = 0.0, False, 0
+        self.bec = inner if isinstance(inner, BECCalculator) else None
+        self.has_charges = self.bec is not None and Z in self.bec.implemented_properties
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
+    ) -> None:
+        """Evaluate the calculator inside at new positions.
+
+        Raises:
+            DynamicsError: The energy or a force is not finite.
+        """
+        super().calculate(atoms, properties, system_changes)
+        self.evaluations += 1
+        if self.bec is not None:
+            self.bec.time_fs = self.time_fs
+            names = ["energy", "free_energy", "forces", *([Z] if self.with_charges else [])]
+            self.bec.calculate(self.atoms, names, list(all_changes))
+            found = self.bec.results
+            self.results = {name: found[name] for name in self.implemented_properties if name in found}
+        else:
+            # The energy whose derivative the forces are; calculators without electronic smearing have but one.
+            free = "free_energy" if "free_energy" in getattr(self.inner, "implemented_properties", ()) else "energy"
+            self.results = {"energy": float(self.inner.get_property("energy", self.atoms)),
+                            "free_energy": float(self.inner.get_property(free, self.atoms)),
+                            "forces": np.array(self.inner.get_property("forces", self.atoms), dtype=np.float64)}
+        self._check_finite()
+
+    def field(self) -> np.ndarray:
+        """The field at the present time, of shape (3,), in V/Å."""
+        field = None if self.bec is None else self.bec.electric_field
+        return np.zeros(3) if field is None else np.array(field(self.time_fs), dtype=np.float64)
+
+    def conserved_potential(self) -> float:
+        """What makes a constant together with the kinetic energy, in eV.
+
+        In a constant field the potential energy with -E·P where P is defined; otherwise the potential energy without the
+        field, less the work of the field.
+        """
+        energy = float(self.results["free_energy"])
+        constant = self.bec is None or isinstance(self.bec.electric_field, ConstantField)
+        if "field_energy" in self.results and not constant:
+            energy -= float(self.results["field_energy"] + self.results["field_work"])
+        return energy
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs: numbers and arrays."""
+        return {} if self.bec is None else self.bec.state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        if self.bec is not None:
+            self.bec.set_state(state)
+
+    def _check_finite(self) -> None:
+        finite = np.isfinite(self.results["forces"]).all(axis=1)
+        if self.atoms is not None and not finite.all():
+            atom = int(np.argmin(finite))
+            raise DynamicsError(f"the force on atom {atom} ({self.atoms.symbols[atom]}) is not finite")
+        if not np.isfinite(self.results["energy"]):
+            raise DynamicsError("the energy is not finite")
+
+
+def build_potential(config: MDConfig) -> Potential:
+    """Build the calculator that a configuration describes.
+
+    Raises:
+        DynamicsError: A class or function cannot be imported or called, the device is not there, or the potential gives no
+            energy.
+        ModelError: There is no such model.
+        FieldError: The field cannot be used.
+    """
+    device = find_device(config.device)
+    field = build_field(config.electric_field)
+    options: dict[str, Any] = {"electric_field": field, "device": device, "dtype": config.precision}
+    inner: BaseCalculator
+    if config.potential.model is not None:
+        model = load_model(config.potential.model, device, DTYPES[config.precision])
+        if "energy" not in model.provides:
+            raise DynamicsError(f"potential: the model {config.potential.model} has no energy head "
+                                f"({', '.join(model.heads)}); give it as `charges`, beside another potential")
+        if config.charges is None and Z in model.provides:
+            return Potential(BECCalculator(model, **options))
+        inner = BECCalculator(model, device=device, dtype=config.precision)
+    else:
+        inner = build_calculator(config.potential, device, config.precision)
+    if config.charges is not None:
+        inner = BECCalculator(config.charges, base=inner, **options)
+        if Z not in inner.model.provides:
+            raise ModelError(f"charges: the model {config.charges} gives no Z* (heads: {', '.join(inner.model.heads)}); "
+                             "name one that does")
+    elif field is not None:
+        raise DynamicsError(f"electric_field: the model {config.potential.model} gives no Z*, so nothing feels the field; "
+                            "name a model under charges")
+    return Potential(inner)
+
+
+def build_calculator(config: PotentialConfig, device: str, precision: str) -> BaseCalculator:
+    """An ASE calculator by its name, or that of mace-torch for a model file of it.
+
+    Raises:
+        DynamicsError: It cannot be imported, or does not accept its arguments.
+    """
+    if config.mace is None:
+        name, arguments = str(config.calculator), dict(config.arguments)
+    else:
+        # bec_mace.models is imported by now; it makes the libraries below mace fit together.
+        name = "mace.calculators:MACECalculator"
+        arguments = {"model_paths": config.mace, "device": device, "default_dtype": precision, **config.arguments}
+        if not Path(config.mace).expanduser().is_file():
+            raise DynamicsError(f"potential.mace: {config.mace}: no such file; paths are relative to {Path.cwd()}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks of other packages while they load
+            calculator = import_object(name, "potential.calculator")(**arguments)
+    except DynamicsError:
+        raise
+    except Exception as error:  # whatever another package raises for its arguments
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DynamicsError(f"potential: {name}({', '.join(f'{key}=...' for key in arguments)}) failed ({reason}); "
+                            "check its arguments") from error
+    if not hasattr(calculator, "get_property"):
+        raise DynamicsError(f"potential.calculator: {name} gives no ASE calculator but {type(calculator).__name__}")
+    return calculator
+
+
+def build_field(config: FieldConfig | None) -> ElectricField | None:
+    """The field that a configuration describes.
+
+    Raises:
+        DynamicsError: The function cannot be imported.
+        FieldError: The field cannot be used.
+    """
+    if config is None:
+        return None
+    if config.sinusoid is not None:
+        return SinusoidField(**config.sinusoid.model_dump())
+    if config.pulse is not None:
+        return GaussianPulse(**config.pulse.model_dump())
+    if config.function is not None:
+        found = import_object(config.function, "electric_field")
+        function: Any = found() if inspect.isclass(found) else found
+        return as_field(function)
+    return as_field(config.constant)
+
+
+def import_object(text: str, key: str) -> Any:
+    """Import ``module:name``; modules of the working directory are found too.
+
+    Args:
+        text: The words of the configuration.
+        key: Where they stand, for the message.
+
+    Raises:
+        DynamicsError: There is no such module, no such name in it, or it cannot be called.
+    """
+    module, _, name = text.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        found = getattr(import_module(module), name)
+    except ImportError as error:
+        raise DynamicsError(f"{key}: cannot import {module} ({error}); install it, or start where {module}.py is") from error
+    except AttributeError:
+        raise DynamicsError(f"{key}: the module {module} has no {name}") from None
+    finally:
+        if added:
+            sys.path.remove(here)
+    if not callable(found):
+        raise DynamicsError(f"{key}: {text} cannot be called; name a class or function")
+    return found
+
+
+def find_device(name: str) -> str:
+    """The device of a configuration; ``auto`` takes a GPU when there is one.
+
+    Raises:
+        DynamicsError: torch cannot use it.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DynamicsError(f"device: torch cannot use {name} ({reason}); use cpu or auto") from None
+    return name

@@ -1,0 +1,221 @@
+r"""A kernel model: charges and dipoles that are linear in the weights, of one stage.
+
+With invariants D and vectors V of atom i, and representatives M of its element (each with a direction u_M in the space of
+the vectors, fixed once),
+
+.. math:: q_i = \sum_M w_M (D_i \cdot D_M)^\zeta, \qquad
+          \mu_i = \sum_M v_M (D_i \cdot D_M)^{\zeta - 1} \, (u_M \cdot V_i) .
+
+The first is a polynomial kernel, the second one column of the lambda = 1 kernel: the direction u_M is V_M along one axis.
+Z* follows by the same engine as that of a network.
+
+Source: Schmiedmayer, Rittsteuer, Hilpert and Kresse, J. Chem. Phys. 164 (2026), arXiv 2602.04773; Schmiedmayer and Kresse,
+J. Chem. Phys. 161, 084703 (2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from bec_mace.config import KernelModelConfig
+from bec_mace.config_checks import HEAD_PROPERTIES
+from bec_mace.data.graph import Graph
+from bec_mace.data.statistics import Statistics
+from bec_mace.errors import ModelError
+from bec_mace.models.environments import Environments, build_environments
+from bec_mace.models.kernel.basis import RadialBasis
+from bec_mace.models.kernel.density import Density
+from bec_mace.models.kernel.descriptors import Descriptors
+from bec_mace.models.kernel.stage import KernelStage
+from bec_mace.models.polarization import PolarizationModel, State
+from bec_mace.models.response import evaluate_stages
+
+MAX_INVARIANTS = 20000
+DEVIATION = "born_effective_charges_std"
+
+
+class KernelHead(torch.nn.Module):
+    """The weights of one kind of source.
+
+    Args:
+        name: ``monopole`` or ``dipole``.
+        n_weights: Number of representatives of all elements.
+    """
+
+    def __init__(self, name: str, n_weights: int) -> None:
+        super().__init__()
+        self.provides = HEAD_PROPERTIES[name]
+        self.weights = torch.nn.Parameter(torch.zeros(n_weights))
+
+
+class KernelModel(PolarizationModel):
+    """Sources from kernels between environments.
+
+    Args:
+        config: Descriptors, kernel and heads.
+        elements: Atomic numbers the model knows, ascending.
+        statistics: Means of the training set.
+
+    Attributes:
+        zeta: Power of the kernel.
+        sizes: Number of representatives of each element.
+        representatives: Their invariants, of shape (n_representatives, n_invariants).
+        directions: Their directions, of shape (n_representatives, n_vectors).
+        posterior: A factor B of the covariance B B^T of the weights, of shape (n_weights, n_weights).
+        noise: Standard deviation of what the model cannot describe, of shape (1,), in e.
+        calibration: Factor of the standard deviation of each element, of shape (n_elements,).
+    """
+
+    representatives: Tensor
+    directions: Tensor
+    posterior: Tensor
+    noise: Tensor
+    calibration: Tensor
+
+    def __init__(self, config: KernelModelConfig, elements: Sequence[int], statistics: Statistics) -> None:
+        super().__init__(config, elements, statistics)
+        self.zeta = config.zeta
+        n_elements = len(self.elements)
+        _check_size(config, n_elements)
+        radial = RadialBasis(config.r_max, config.num_radial, config.max_l, config.smearing)
+        self.descriptors = Descriptors(Density(radial, config.max_l, n_elements))
+        self.sizes = sizes_of(config, self.elements)
+        total = sum(self.sizes)
+        self.register_buffer("representatives", torch.zeros(total, self.descriptors.n_invariants))
+        self.register_buffer("directions", torch.zeros(total, self.descriptors.n_vectors))
+        self._install({name: KernelHead(name, total) for name in config.heads})
+        if config.uncertainty:
+            self.provides |= {DEVIATION}
+            self.register_buffer("posterior", torch.zeros(self.n_weights, self.n_weights))
+            self.register_buffer("noise", torch.zeros(1))
+            self.register_buffer("calibration", torch.ones(n_elements))
+
+    @property
+    def r_max(self) -> float:
+        """Cutoff radius, in Å."""
+        return float(self.config.r_max)
+
+    @property
+    def n_weights(self) -> int:
+        """Number of weights: those of the heads, then the reference charges."""
+        return len(self.heads) * sum(self.sizes) + (len(self.elements) if self.config.reference_charges else 0)
+
+    def weights(self) -> Tensor:
+        """All weights in the order of the columns of the design matrix, of shape (n_weights,)."""
+        references = [self.reference_charges] if self.config.reference_charges else []
+        return torch.cat([*(head.weights for head in self.heads.values()), *references])
+
+    def set_weights(self, weights: Tensor) -> None:
+        """Take up weights in the order of :meth:`weights`."""
+        parts = [head.weights for head in self.heads.values()]
+        parts += [self.reference_charges] if self.config.reference_charges else []
+        with torch.no_grad():
+            for part, values in zip(parts, weights.split([len(part) for part in parts]), strict=True):
+                part.copy_(values)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KernelModel:
+        """Move the model; what is summed with cancellation stays in float64 whatever the precision of the model."""
+        exact = {id(value) for name, value in self.own_tensors().items() if name != "reference_charges"}
+
+        def careful(value: Tensor) -> Tensor:
+            moved = fn(value)
+            return value.to(moved.device) if id(value) in exact else moved
+
+        super()._apply(careful, recurse)
+        return self
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """Parameters and what the fit leaves beside them."""
+        return {**self.state_dict(keep_vars=True), "reference_charges": self.reference_charges}
+
+    def atoms_of(self, counts: Sequence[int]) -> list[slice]:
+        """Where the atoms of each element stand, in sorted order."""
+        return _slices(counts)
+
+    def representatives_of(self, number: int) -> Tensor:
+        """Invariants of the representatives of an element."""
+        return self.representatives[_slices(self.sizes)[number]]
+
+    def directions_of(self, number: int) -> Tensor:
+        """Directions of the representatives of an element."""
+        return self.directions[_slices(self.sizes)[number]]
+
+    def weights_of(self, head: str, number: int) -> Tensor:
+        """Weights of a head for an element."""
+        weights: Tensor = self.heads[head].weights
+        return weights[_slices(self.sizes)[number]]
+
+    def environments(self, graph: Graph) -> Environments:
+        """The atomic environments of a batch, atoms sorted by element."""
+        return build_environments(graph, self._species(graph), len(self.elements), self.r_max)
+
+    def element_of(self, env: Environments) -> Tensor:
+        """One column per element, 1 where an atom is of it, of shape (n_atoms, n_elements)."""
+        return torch.nn.functional.one_hot(env.species, len(self.elements)).to(env.vectors.dtype)
+
+    def _evaluate(self, graph: Graph, env: Environments, heads: list[str], derivatives: bool, frozen: bool) -> State:
+        forward = evaluate_stages(
+            [KernelStage(self, heads)], self.element_of(env), env, lambda vectors: [vectors], derivatives)
+        return State(env, graph, forward, heads)
+
+    def _compute(
+        self, graph: Graph, env: Environments, wanted: set[str], create_graph: bool, directions: Tensor | None
+    ) -> dict[str, Tensor]:
+        out = super()._compute(graph, env, wanted - {DEVIATION}, create_graph, directions)
+        if DEVIATION in wanted:
+            from bec_mace.models.kernel.uncertainty import standard_deviation
+
+            out[DEVIATION] = env.unsort(standard_deviation(self, env, directions)).to(env.vectors)
+        return out
+
+
+def sizes_of(config: KernelModelConfig, elements: Sequence[int]) -> list[int]:
+    """Number of representatives of each element.
+
+    Raises:
+        ModelError: The configuration names some elements and leaves out others.
+    """
+    given = config.num_representatives
+    if not isinstance(given, Mapping):
+        return [int(given)] * len(elements)
+    missing = [chemical_symbols[z] for z in elements if chemical_symbols[z] not in given]
+    if missing:
+        raise ModelError(f"model.num_representatives names no number for {', '.join(missing)}; add it.")
+    return [int(given[chemical_symbols[z]]) for z in elements]
+
+
+def _slices(counts: Sequence[int]) -> list[slice]:
+    ends = [sum(counts[: number + 1]) for number in range(len(counts))]
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
+def _check_size(config: KernelModelConfig, n_elements: int) -> None:
+    largest = (config.max_l + 1) * (n_elements * config.num_radial) ** 2
+    if largest > 2 * MAX_INVARIANTS:
+        raise ModelError(
+            f"a kernel model of {n_elements} elements with num_radial {config.num_radial} and max_l {config.max_l} has up to "
+            f"{largest} invariants per atom, more than {2 * MAX_INVARIANTS}; lower them, or train a network.")
+
+
+def build_kernel_model(
+    config: KernelModelConfig, elements: Sequence[int], statistics: Statistics, dtype: torch.dtype = torch.float32
+) -> KernelModel:
+    """Build a kernel model without representatives and with zero weights; a fit or a checkpoint fills it.
+
+    Args:
+        config: Descriptors, kernel and heads.
+        elements: Atomic numbers.
+        statistics: Means of the training set.
+        dtype: Floating-point type of weights and computation.
+    """
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = KernelModel(config, sorted(set(elements)), statistics)
+    finally:
+        torch.set_default_dtype(previous)
+    return model.to(dtype)

@@ -1,0 +1,287 @@
+"""What every model is: sources of the polarization, and the properties that follow from them by the exact engine.
+
+A network and a kernel model differ in how they come by the sources. What is made of them stands here, once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from bec_mace.config import KernelModelConfig, ModelConfig
+from bec_mace.data.graph import Graph
+from bec_mace.data.statistics import Statistics
+from bec_mace.errors import ModelError
+from bec_mace.models.environments import Environments, build_environments
+from bec_mace.models.response import Forward, assemble_forces, assemble_response, sweep
+
+_LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
+_DERIVATIVES = frozenset({"born_effective_charges", "forces", "stress"})
+
+
+def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
+    """The sum of what is there; None of nothing."""
+    present = [value for value in values if value is not None]
+    return sum(present[1:], present[0]) if present else None
+
+
+@dataclass
+class State:
+    """What one evaluation of the stages left behind, atoms in sorted order."""
+
+    env: Environments
+    graph: Graph
+    forward: Forward
+    heads: list[str]
+
+    def total(self, name: str) -> Tensor | None:
+        """The sum of one kind of source over all stages."""
+        return total_of([getattr(sources, name) for sources in self.forward.sources()])
+
+
+class PolarizationModel(torch.nn.Module, ABC):
+    """Born effective charges, charges, dipoles, energies and forces from one set of sources.
+
+    A subclass fills :attr:`heads` and :attr:`provides` and evaluates the stages.
+
+    Args:
+        config: Sizes and heads.
+        elements: Atomic numbers the model knows, ascending.
+        statistics: Means of the training set.
+
+    Attributes:
+        config: As given.
+        elements: As given.
+        statistics: As given.
+        heads: The heads by name.
+        provides: Names of the properties that can be asked for.
+        projects: Whether the sum over each cell is subtracted, in equal parts or in learned ones.
+        metadata: What is stored beside the weights in a checkpoint.
+        exact_weights: Weights that are not trained, by name, in the precision of the file that they come from.
+    """
+
+    reference_charges: Tensor
+    sum_rule_logits: Tensor | None
+    heads: Any
+    provides: frozenset[str]
+
+    def __init__(
+        self, config: ModelConfig | KernelModelConfig, elements: Sequence[int], statistics: Statistics
+    ) -> None:
+        super().__init__()
+        self.config: Any = config
+        self.elements = [int(z) for z in elements]
+        self.statistics = statistics
+        self.metadata: dict[str, Any] = {}
+        self.exact_weights: dict[str, Tensor] = {}
+        polar = [name for name in config.head_options if name != "energy"]
+        charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
+        if config.reference_charges and polar:
+            self.reference_charges = torch.nn.Parameter(charges)
+        else:
+            self.register_buffer("reference_charges", torch.zeros_like(charges))
+        lookup = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("_species_of_number", lookup, persistent=False)
+        rule = config.acoustic_sum_rule
+        self.projects = rule in ("project", "weighted") or (rule is None and not {"monopole", "direct"}.isdisjoint(polar))
+        logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
+        self.register_parameter("sum_rule_logits", logits)
+
+    def _install(self, heads: dict[str, Any]) -> None:
+        """Take up the heads and note what they make possible."""
+        self.heads = torch.nn.ModuleDict(heads)
+        self.provides = frozenset[str]().union(*(head.provides for head in heads.values()))
+        if set(heads) - {"energy"}:
+            self.provides |= {"head_contributions"}
+        if "dipole" in heads:
+            self.provides |= {"dipoles"}
+
+    @property
+    @abstractmethod
+    def r_max(self) -> float:
+        """Cutoff radius, in Å."""
+
+    @abstractmethod
+    def _evaluate(self, graph: Graph, env: Environments, heads: list[str], derivatives: bool, frozen: bool) -> State:
+        """Run the stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
+
+    @abstractmethod
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold; everything else follows from the configuration."""
+
+    def _tensors(self, state: State) -> Tensor | None:
+        """Z* that is read directly, of shape (n_atoms, 3, 3), in e."""
+        return None
+
+    def _energy(self, state: State) -> Tensor:
+        """Total energies, of shape (n_frames,), in eV; asked for only where a head gives them."""
+        raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
+
+    def forward(
+        self,
+        graph: Graph,
+        properties: Collection[str] = ("born_effective_charges",),
+        create_graph: bool = False,
+        directions: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute properties of all frames of a batch.
+
+        Args:
+            graph: The batch.
+            properties: Names of properties; :attr:`provides` lists what can be asked for.
+            create_graph: Whether the result can be differentiated, for training.
+            directions: Contract the polarization with these, of shape (n_directions, 3), instead of x, y, z.
+
+        Returns:
+            ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
+            ``charges`` (n_atoms,) in e; ``dipoles`` (n_atoms, 3) in e Å, those of the dipole head; ``dipole`` and
+            ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
+            (n_frames, 3, 3) in eV/Å^3; ``head_contributions`` a dict of Z* from each head alone.
+
+        Raises:
+            ModelError: An element the model has not seen, or a property that its heads do not give.
+        """
+        wanted = set(properties)
+        self._check_properties(wanted)
+        species = self._species(graph)
+        env = build_environments(graph, species, len(self.elements), self.r_max)
+        with torch.set_grad_enabled(create_graph or bool(wanted & (_DERIVATIVES | {"head_contributions"}))):
+            out = self._compute(graph, env, wanted, create_graph, directions)
+        return out if create_graph else {name: _detach(value) for name, value in out.items()}
+
+    def _compute(
+        self, graph: Graph, env: Environments, wanted: set[str], create_graph: bool, directions: Tensor | None
+    ) -> dict[str, Tensor]:
+        state = self._evaluate(graph, env, list(self.heads), bool(wanted & _DERIVATIVES), not create_graph)
+        out: dict[str, Any] = {}
+        axes = torch.eye(3, dtype=env.vectors.dtype, device=env.vectors.device) if directions is None else directions
+        response = axes if "born_effective_charges" in wanted else None
+        cotangents = sweep(state.forward, env, response, bool(wanted & {"forces", "stress"}), create_graph)
+        if response is not None:
+            out["born_effective_charges"] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes))
+        if wanted & {"forces", "stress"}:
+            forces, virial = assemble_forces(cotangents.energy, env)
+            out["forces"] = env.unsort(forces)
+            if "stress" in wanted:
+                out["stress"] = _stress(virial, graph)
+        if "energy" in wanted:
+            out["energy"] = self._energy(state)
+        if wanted & {"charges", "dipole", "polarization"}:
+            charges = self._charges(state)
+            out["charges"] = env.unsort(charges)
+            if wanted & {"dipole", "polarization"}:
+                out["dipole"] = out["polarization"] = self._dipole(state)
+        if "dipoles" in wanted:
+            out["dipoles"] = env.unsort(self._atomic_dipoles(state))
+        if "head_contributions" in wanted:
+            out["head_contributions"] = self._head_contributions(graph, env, axes, create_graph)
+        return {name: out[name] for name in wanted}
+
+    def _references(self, env: Environments) -> Tensor:
+        """Reference charges of the atoms, made to sum to zero in each frame."""
+        return self._neutralize(self.reference_charges.to(env.vectors.dtype)[env.species], env)
+
+    def _neutralize(self, values: Tensor, env: Environments) -> Tensor:
+        """Subtract the sum over each frame from its atoms, in equal parts or in the learned ones of their elements."""
+        if self.sum_rule_logits is None:
+            return subtract_mean(values, env)
+        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits)[env.species]
+        parts = (parts / env.sum_over_frames(parts)[env.frame_index]).view(-1, *[1] * (values.dim() - 1))
+        return values - parts * env.sum_over_frames(values)[env.frame_index]
+
+    def _response(self, state: State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
+        """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
+        env = state.env
+        charges = state.total("charges")
+        diagonal = self._references(env) if references else torch.zeros_like(env.vectors[: env.n_atoms, 0])
+        if charges is not None:
+            diagonal = diagonal + charges
+        response = response + diagonal.view(-1, 1, 1) * axes
+        tensors = self._tensors(state)
+        if tensors is not None:
+            response = response + axes @ tensors
+        if self.projects:
+            response = self._neutralize(response, env)
+        return response
+
+    def _charges(self, state: State) -> Tensor:
+        """Charges of the monopole and charge-transfer heads and the references, in e."""
+        charges = self._references(state.env)
+        for part in (state.total("charges"), state.total("transferred")):
+            if part is not None:
+                charges = charges + part
+        return self._neutralize(charges, state.env) if self.projects else charges
+
+    def _dipole(self, state: State) -> Tensor:
+        """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å."""
+        env = state.env
+        monopoles = self._references(env)
+        charges = state.total("charges")
+        if charges is not None:
+            monopoles = monopoles + charges
+        monopoles = self._neutralize(monopoles, env) if self.projects else monopoles
+        density = monopoles.unsqueeze(1) * state.graph.positions[env.order]
+        dipoles = state.total("dipoles")
+        return env.sum_over_frames(density if dipoles is None else density + dipoles)
+
+    def _atomic_dipoles(self, state: State) -> Tensor:
+        """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
+        own = [sources.dipoles for sources in state.forward.sources() if sources.transferred is None]
+        return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
+
+    def _head_contributions(
+        self, graph: Graph, env: Environments, axes: Tensor, create_graph: bool
+    ) -> dict[str, Tensor]:
+        """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
+        parts = {}
+        for name in self.heads:
+            if name == "energy":
+                continue
+            state = self._evaluate(graph, env, [name], True, not create_graph)
+            cotangents = sweep(state.forward, env, axes, False, create_graph)
+            parts[name] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes, references=False))
+        parts["reference"] = env.unsort(self._references(env).view(-1, 1, 1) * axes)
+        return parts
+
+    def _species(self, graph: Graph) -> Tensor:
+        lookup: Tensor = self.get_buffer("_species_of_number")
+        species = lookup[graph.atomic_numbers]
+        if bool((species < 0).any()):
+            unknown = sorted(set(graph.atomic_numbers[species < 0].tolist()))
+            raise ModelError(
+                f"the model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; it knows "
+                f"{', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element.")
+        return species
+
+    def _check_properties(self, wanted: set[str]) -> None:
+        missing = sorted(wanted - self.provides)
+        if missing:
+            raise ModelError(
+                f"the model does not give {', '.join(missing)}: its heads ({', '.join(self.heads)}) give "
+                f"{', '.join(sorted(self.provides))}.")
+
+
+def subtract_mean(values: Tensor, env: Environments) -> Tensor:
+    """Subtract from each atom's value the mean over its frame."""
+    total = env.sum_over_frames(values)
+    count = torch.bincount(env.frame_index, minlength=env.n_frames).to(values.dtype)
+    mean = total / count.view(-1, *[1] * (values.dim() - 1))
+    return values - mean[env.frame_index]
+
+
+def _stress(virial: Tensor, graph: Graph) -> Tensor:
+    volume = torch.linalg.det(graph.cell).abs()
+    if bool((volume == 0).any()) or not bool(graph.pbc.all()):
+        raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
+    return 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
+
+
+def _detach(value: Any) -> Any:
+    return {name: part.detach() for name, part in value.items()} if isinstance(value, dict) else value.detach()

@@ -1,0 +1,61 @@
+"""Currents of molecular dynamics, and infrared spectra from them.
+
+``currents`` holds J(t) and its file, ``trajectory`` makes it from frames and a model, ``spectrum`` turns it into
+absorption. The equations are in ``correlation`` and ``dielectric``. Names are imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bec_mace.spectra.currents import Currents, CurrentsWriter
+    from bec_mace.spectra.dielectric import kramers_kronig
+    from bec_mace.spectra.export import read_curve, to_dict, write_csv, write_json
+    from bec_mace.spectra.peaks import Peak, find_peaks
+    from bec_mace.spectra.plots import plot_overlay, plot_spectrum
+    from bec_mace.spectra.spectrum import Settings, Spectrum, infrared_spectrum
+    from bec_mace.spectra.trajectory import currents_from_trajectory
+
+_HOME = {
+    "Currents": "currents",
+    "CurrentsWriter": "currents",
+    "Peak": "peaks",
+    "Settings": "spectrum",
+    "Spectrum": "spectrum",
+    "currents_from_trajectory": "trajectory",
+    "find_peaks": "peaks",
+    "infrared_spectrum": "spectrum",
+    "kramers_kronig": "dielectric",
+    "plot_overlay": "plots",
+    "plot_spectrum": "plots",
+    "read_curve": "export",
+    "to_dict": "export",
+    "write_csv": "export",
+    "write_json": "export",
+}
+
+__all__ = [
+    "Currents",
+    "CurrentsWriter",
+    "Peak",
+    "Settings",
+    "Spectrum",
+    "currents_from_trajectory",
+    "find_peaks",
+    "infrared_spectrum",
+    "kramers_kronig",
+    "plot_overlay",
+    "plot_spectrum",
+    "read_curve",
+    "to_dict",
+    "write_csv",
+    "write_json",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bec_mace.spectra' has no attribute '{name}'")
+    return getattr(import_module(f"bec_mace.spectra.{_HOME[name]}"), name)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from bec_mace.dynamics.config import EnsembleConfig
+from bec_mace.dynamics.ensembles import Integrator, draw_momenta, stop_centre_of_mass, temperature
+
+from .springs import Springs
+
+
+def cluster():
+    """Four atoms of different mass around the corners of a tetrahedron."""
+    corners = 0.45 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]])
+    return Atoms("HOCH", positions=corners, calculator=Springs(stiffness=8.0))
+
+
+def test_momenta_at_a_temperature(rng):
+    """Each atom has m kT of every component, less the share of the centre of mass; the total is zero."""
+    atoms = Atoms("HOCS", positions=np.zeros((4, 3)))
+    samples = []
+    for _ in range(4000):
+        draw_momenta(atoms, 350.0, rng)
+        samples.append((atoms.get_momenta(), temperature(atoms)))
+    momenta = np.array([momentum for momentum, _ in samples])
+    assert np.abs(momenta.sum(axis=1)).max() < 1e-12
+    masses = atoms.get_masses()
+    expected = masses * (1 - masses / masses.sum()) * units.kB * 350
+    np.testing.assert_allclose(np.mean(momenta**2, axis=(0, 2)), expected, rtol=0.05)
+    assert np.mean([kelvin for _, kelvin in samples]) == pytest.approx(350, rel=0.02)
+
+
+def test_the_temperature_does_not_see_the_whole_move():
+    atoms = Atoms("HO", positions=np.zeros((2, 3)), momenta=[[3.0, 1.0, 0.0], [-3.0, -1.0, 0.0]])
+    before = temperature(atoms)
+    assert before == pytest.approx(2 * atoms.get_kinetic_energy() / (3 * units.kB))
+    atoms.set_velocities(atoms.get_velocities() + [0.3, -0.2, 5.0])
+    assert temperature(atoms) == pytest.approx(before)
+    stop_centre_of_mass(atoms)
+    np.testing.assert_allclose(atoms.get_momenta(), [[3.0, 1.0, 0.0], [-3.0, -1.0, 0.0]], atol=1e-12)
+    single = Atoms("H", positions=[[0, 0, 0]], momenta=[[1.0, 0.0, 2.0]])
+    assert temperature(single) == pytest.approx(2 * single.get_kinetic_energy() / (3 * units.kB))
+    stop_centre_of_mass(single)
+    assert single.get_momenta()[0, 2] == 2.0
+
+
+@pytest.mark.parametrize(("name", "steps", "tolerance"), [("langevin", 8000, 0.08), ("nose_hoover", 4000, 0.04)])
+def test_thermostats_hold_the_temperature(name, steps, tolerance):
+    """Of 3N - 3 degrees of freedom: a thermostat that counts 3N is off by a third here."""
+    atoms, rng = cluster(), np.random.default_rng(11)
+    draw_momenta(atoms, 500.0, rng)
+    integrator = Integrator(atoms, EnsembleConfig(name=name, temperature=400.0, time_constant=20.0), 1.0, rng)
+    kelvin = []
+    for _ in range(steps):
+        integrator.step()
+        kelvin.append(temperature(atoms))
+    assert np.mean(kelvin[500:]) == pytest.approx(400.0, rel=tolerance)
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-9
+    assert integrator.conserves is (name == "nose_hoover")
+
+
+@pytest.mark.parametrize("name", ["langevin", "nose_hoover"])
+def test_the_state_holds_all_that_is_remembered(name):
+    config = EnsembleConfig(name=name, temperature=400.0, time_constant=20.0)
+
+    def start(seed):
+        atoms, rng = cluster(), np.random.default_rng(seed)
+        draw_momenta(atoms, 500.0, rng)
+        return atoms, Integrator(atoms, config, 1.0, rng)
+
+    atoms, integrator = start(1)
+    for _ in range(5):
+        integrator.step()
+    state, positions, momenta = integrator.state(), atoms.get_positions(), atoms.get_momenta()
+    for _ in range(5):
+        integrator.step()
+
+    other = cluster()
+    other.positions, other.arrays["momenta"] = positions, momenta
+    again = Integrator(other, config, 1.0, np.random.default_rng(77))
+    again.set_state(state)
+    for _ in range(5):
+        again.step()
+    assert np.array_equal(other.positions, atoms.positions) and np.array_equal(other.get_momenta(), atoms.get_momenta())
