@@ -253,6 +253,7 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
     """One panel for each data set, both axes logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator
 
     figure = Figure(figsize=(4.6 * len(cells), 4.0), layout="constrained")
     for axes, (name, models) in zip(figure.subplots(1, len(cells), squeeze=False)[0], cells.items(), strict=True):
@@ -266,6 +267,8 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
         ticks = sorted({int(size) for column in models.values() for size in column})
         axes.set_xticks(ticks, labels=list(map(str, ticks)))
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.legend(frameon=False, fontsize=8)
     FigureCanvasAgg(figure).print_figure(path, dpi=150)
 

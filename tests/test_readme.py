@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bec_mace.config import load_config
+from bec_mace.dynamics import load_md_config
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -86,7 +87,8 @@ def test_block_runs(block, clone, environment):
 def test_yaml_is_a_configuration(block, tmp_path):
     path = tmp_path / "readme.yaml"
     path.write_text(block.code, encoding="utf-8")
-    load_config(path)
+    load = load_md_config if "ensemble:" in block.code else load_config
+    load(path)
 
 
 def test_marks_and_languages_are_understood():
