@@ -55,7 +55,12 @@ def predict(
             raise ModelError(f"{name} must be at least 1, got {limit}")
     model.to(device=device, dtype=dtype)
     weights = model.reference_charges
-    graphs = (build_graph(unlabelled(frame), model.r_max, dtype=weights.dtype) for frame in frames)
+
+    def build(frame: Frame) -> Graph:
+        model.check_elements(frame.atomic_numbers, frame.source)
+        return build_graph(unlabelled(frame), model.r_max, dtype=weights.dtype)
+
+    graphs = (build(frame) for frame in frames)
     for batch in batches(graphs, batch_size, max_atoms):
         outputs = model(collate(batch).to(device=weights.device), properties=tuple(properties))
         yield from split_outputs(outputs, [graph.n_atoms for graph in batch])

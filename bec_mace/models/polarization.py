@@ -254,11 +254,16 @@ class PolarizationModel(torch.nn.Module, ABC):
         lookup: Tensor = self.get_buffer("_species_of_number")
         species = lookup[graph.atomic_numbers]
         if bool((species < 0).any()):
-            unknown = sorted(set(graph.atomic_numbers[species < 0].tolist()))
-            raise ModelError(
-                f"the model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; it knows "
-                f"{', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element.")
+            self.check_elements(graph.atomic_numbers.tolist())
         return species
+
+    def check_elements(self, numbers: Collection[int], source: str = "") -> None:
+        """Refuse atomic numbers that the model does not know; ``source`` says where they are."""
+        unknown = sorted({int(z) for z in numbers} - set(self.elements))
+        if unknown:
+            raise ModelError(
+                f"{source + ': ' if source else ''}the model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; "
+                f"it knows {', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element.")
 
     def _check_properties(self, wanted: set[str]) -> None:
         missing = sorted(wanted - self.provides)

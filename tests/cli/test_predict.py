@@ -60,7 +60,7 @@ def test_mistakes(run, model_path, small_frames, arguments, message):
 def test_an_unknown_element_is_named(run, model_path, tmp_path):
     (tmp_path / "co.xyz").write_text("2\n\nC 0 0 0\nO 0 0 1.1\n")
     result = run("predict", model_path, "co.xyz", "-o", "out.xyz")
-    assert result.exit_code == 2 and "the model has not seen C" in result.stderr
+    assert result.exit_code == 2 and "frame 0: the model has not seen C" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["co.xyz"]
 
 
