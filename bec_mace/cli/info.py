@@ -22,9 +22,7 @@ def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
     """
     labels = parse_keys(keys)
     if Path(target).suffix in (".yaml", ".yml"):
-        from bec_mace.config import format_config, load_config
-
-        click.echo(format_config(load_config(target)), nl=False)
+        click.echo(_checked_config(target), nl=False)
     elif _is_model(target):
         from bec_mace.models import load_model
 
@@ -33,6 +31,16 @@ def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
         from bec_mace.data import read_frames, summarize
 
         click.echo(summarize(read_frames(target, keys=labels, index_order=index_order)).text())
+
+
+def _checked_config(path: str) -> str:
+    """A configuration of training or, where it names an ensemble, of dynamics, with all defaults."""
+    from bec_mace.config import format_config, load_config
+    from bec_mace.config_yaml import read_document
+    from bec_mace.dynamics import load_md_config
+
+    load = load_md_config if "ensemble" in read_document(path).values else load_config
+    return format_config(load(path))
 
 
 def _is_model(target: str) -> bool:

@@ -53,3 +53,11 @@ def test_names_of_nothing(run):
     assert result.exit_code == 2 and "wather.xyz: no such file" in result.stderr
     result = run("info", "wather.json")
     assert result.exit_code == 2 and "wather.json: no such file" in result.stderr
+
+
+def test_a_configuration_of_dynamics_is_checked_too(run, tmp_path):
+    (tmp_path / "md.yaml").write_text("structure: a.xyz\npotential: water\nensemble: nve\ntime_step: 0.5\nstep: 3\n")
+    result = run("info", "md.yaml")
+    assert result.exit_code == 2 and "md.yaml:5: step: unknown key; did you mean 'steps'?" in result.stderr
+    (tmp_path / "md.yaml").write_text("structure: a.xyz\npotential: water\nensemble: nve\ntime_step: 0.5\nsteps: 3\n")
+    assert "currents: 4" in run("info", "md.yaml").stdout
