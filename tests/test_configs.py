@@ -1,5 +1,6 @@
 """Every configuration in configs/ is read; where its data is there, a step is trained from it, or steps are integrated."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,16 @@ def smallest_frames(config, path, trained=("born_effective_charges",)):
         return False
     frames = read_frames(config.data.train, keys=config.data.keys, index_order=config.data.index_order,
                          properties=tuple(trained))
-    # Only frames that hold every label; of those the smallest, so that a step takes seconds.
+    # Only frames that hold every label; of those the smallest of the same elements, so that a step takes seconds.
     complete = [frame for frame in frames if set(trained) <= set(frame.labels)]
-    write(path, [frame.to_atoms() for frame in sorted(complete, key=len)[:N_FRAMES]], format="extxyz")
-    return True
+    alike = defaultdict(list)
+    for frame in sorted(complete, key=len):
+        group = alike[frozenset(frame.atomic_numbers.tolist())]
+        group.append(frame)
+        if len(group) == N_FRAMES:
+            write(path, [frame.to_atoms() for frame in group], format="extxyz")
+            return True
+    raise AssertionError(f"{config.data.train}: no {N_FRAMES} frames of the same elements")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
