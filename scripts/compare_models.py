@@ -276,7 +276,7 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
 def run(args: argparse.Namespace) -> None:
     """All cells that are missing."""
     from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.training.run_folder import replace_file
+    from bec_mace.files import replace_file
 
     content = read_cells(args)
     cells = content["cells"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from bec_mace.cli.options import check_writable, computing_options, load
 from bec_mace.errors import DataError
+from bec_mace.files import replace_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -76,14 +76,11 @@ def write_predictions(output: Path, frames: Iterable[Frame], results: Iterable[M
     """
     from ase.io import write
 
-    partial = output.with_name(f".partial-{output.name}")
-    partial.unlink(missing_ok=True)  # left by a run that was killed
-    try:
+    def write_all(temporary: Path) -> None:
         for frame, result in zip(frames, results, strict=True):
-            write(partial, annotate(frame, result), format="extxyz", append=True)
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
+            write(temporary, annotate(frame, result), format="extxyz", append=True)
+
+    replace_file(output, write_all)
 
 
 def annotate(frame: Frame, result: Mapping[str, Any]) -> Atoms:

@@ -14,21 +14,20 @@ appended to, and cut back to the state when a run is resumed.
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
-from bec_mace.config import format_config
+from bec_mace.config import save_config
 from bec_mace.dynamics.config import MDConfig, load_md_config
 from bec_mace.errors import DynamicsError
+from bec_mace.files import check_free, logging_to, replace_file
 
 STATE = "state.npz"
 _VERSION = 1
@@ -69,11 +68,12 @@ def write_state(path: Path, state: State) -> None:
     """Write a state; the file is whole or not there."""
     text = encode({"version": _VERSION, **state.values})
 
-    def write(file: BinaryIO) -> None:
+    def write(temporary: Path) -> None:
         content: dict[str, Any] = {"values": np.array(text), **state.arrays}
-        np.savez(file, **content)
+        with temporary.open("wb") as file:  # given a name, numpy would add an ending
+            np.savez(file, **content)
 
-    _replace(path, write)
+    replace_file(path, write)
 
 
 def read_state(path: Path) -> State:
@@ -118,12 +118,7 @@ class MDFolder:
         Raises:
             DynamicsError: The folder holds a run and ``resume`` is false, or it is a file.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise DynamicsError(f"{self.path}: the output folder is a file; choose another `output`")
-        traces = [path for path in (self.config, self.trajectory, self.currents, self.state) if path.exists()]
-        if traces and not resume:
-            raise DynamicsError(f"{self.path}: this folder holds a run already ({traces[0].name}); go on with it "
-                                "(--resume), choose another `output`, or delete it")
+        check_free(self.path, (self.config, self.trajectory, self.currents, self.state), resume, DynamicsError)
 
     def read_state(self, config: MDConfig) -> State | None:
         """The state to go on from; None for a run that starts.
@@ -143,7 +138,7 @@ class MDFolder:
             for path in (self.trajectory, self.currents):
                 path.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
-        _replace(self.config, lambda file: file.write(format_config(config).encode()))
+        replace_file(self.config, lambda path: save_config(config, path))
 
     def _check_same_run(self, config: MDConfig) -> None:
         old, new = (_flat(one.model_dump(mode="json")) for one in (load_md_config(self.config), config))
@@ -155,30 +150,11 @@ class MDFolder:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""
         text = json.dumps(results, indent=2) + "\n"
-        _replace(self.results, lambda file: file.write(text.encode()))
+        replace_file(self.results, lambda path: path.write_text(text, encoding="utf-8"))
 
-    @contextmanager
-    def logging_to_file(self) -> Iterator[None]:
+    def logging_to_file(self) -> AbstractContextManager[None]:
         """Append the package's log to md.log for the time of a ``with`` block."""
-        logger = logging.getLogger("bec_mace")
-        handler = logging.FileHandler(self.log, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        level = logger.level
-        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
-        logger.addHandler(handler)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-            handler.close()
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
-        write(file)
-    os.replace(temporary, path)
+        return logging_to(self.log, "%(message)s")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

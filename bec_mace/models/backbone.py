@@ -108,7 +108,8 @@ class Layer(torch.nn.Module):
     Args:
         interaction: Block of mace, with or without a residual.
         product: Block of mace.
-        element_mixing: Makes weights of elements from the stored ones, of shape (n_elements, n_elements).
+        element_mixing: Makes weights of elements from the stored ones, of shape (n_elements, n_elements); None takes them as
+            they are.
         rounded: Round the constants to float32, as mace does in a model of that precision.
 
     Attributes:
@@ -117,9 +118,9 @@ class Layer(torch.nn.Module):
         irreps_kept: What it carries over, after the components of ``irreps_out``.
     """
 
-    element_mixing: Tensor
+    element_mixing: Tensor | None
 
-    def __init__(self, interaction: Any, product: Any, element_mixing: Tensor, rounded: bool = False) -> None:
+    def __init__(self, interaction: Any, product: Any, element_mixing: Tensor | None, rounded: bool = False) -> None:
         super().__init__()
         self.register_buffer("element_mixing", element_mixing, persistent=False)
         self.interaction: Any = interaction
@@ -200,12 +201,12 @@ class Layer(torch.nn.Module):
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""
-        mixing, rows = self.element_mixing[present], []
+        mixing, rows = None if self.element_mixing is None else self.element_mixing[present], []
         for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
             weights = [*reversed(list(contraction.weights)), contraction.weights_max]
             rows.append(torch.cat([
                 torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"),
-                             torch.tensordot(mixing, weights[nu - 1], 1))
+                             weights[nu - 1][present] if mixing is None else torch.tensordot(mixing, weights[nu - 1], 1))
                 for nu in range(1, self._degree + 1)], dim=-1))
         return list(torch.cat(rows, dim=2).unbind(0))
 
@@ -227,13 +228,14 @@ def _apply_linear(linear: Any, parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(out, dim=1)
 
 
-def _apply_by_element(product: Any, parts: Sequence[Tensor], mixing: Tensor, env: Environments) -> Tensor:
+def _apply_by_element(product: Any, parts: Sequence[Tensor], mixing: Tensor | None, env: Environments) -> Tensor:
     """Evaluate an e3nn tensor product with the elements: a linear map of the channels for each of them."""
     irreps_out = product.irreps_out
     out = [parts[0].new_zeros((env.n_atoms, ir.dim, mul)) for mul, ir in irreps_out]
     for weight, instruction in zip(product.weight_views(), product.instructions, strict=True):
         scale = instruction.path_weight / irreps_out[instruction.i_out].ir.dim ** 0.5
-        by_element = torch.tensordot(mixing * scale, weight, ([1], [1])).unbind(0)
+        weight = weight * scale
+        by_element = weight.unbind(1) if mixing is None else torch.tensordot(mixing, weight, ([1], [1])).unbind(0)
         mixed = mix_channels_by_element(parts[instruction.i_in1], by_element, env.counts)
         out[instruction.i_out] = out[instruction.i_out] + mixed
     return torch.cat(out, dim=1)
@@ -296,12 +298,13 @@ class Backbone(torch.nn.Module):
         ModelError: The configuration has no cutoff or irreps that cannot be.
     """
 
-    element_mixing: Tensor
+    element_mixing: Tensor | None
 
     def __init__(self, config: ModelConfig, elements: Sequence[int], avg_num_neighbors: float) -> None:
         super().__init__()
         n_elements = len(elements)
-        self.register_buffer("element_mixing", mix_elements(elements, config.element_correlation), persistent=False)
+        mixing = mix_elements(elements, config.element_correlation) if config.element_correlation else None
+        self.register_buffer("element_mixing", mixing, persistent=False)
         if config.r_max is None:
             raise ModelError("model.r_max: missing; give the cutoff radius in Å.")
         self.r_max = config.r_max
@@ -339,7 +342,8 @@ class Backbone(torch.nn.Module):
         """Features of the elements, of shape (n_atoms, 1, n_channels)."""
         linear = self.node_embedding.linear
         (weight,), (instruction,) = list(linear.weight_views()), linear.instructions
-        return (self.element_mixing @ weight * instruction.path_weight)[env.species].unsqueeze(1)
+        mixed = weight if self.element_mixing is None else self.element_mixing @ weight
+        return (mixed * instruction.path_weight)[env.species].unsqueeze(1)
 
     def embed_edges(self, vectors: Tensor) -> EdgeFeatures:
         """Functions of edge vectors of shape (n_edges, 3) that all layers share."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from bec_mace import __version__
 from bec_mace.config import KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
+from bec_mace.files import replace_file
 from bec_mace.models.kernel import build_kernel_model
 from bec_mace.models.model import build_model
 from bec_mace.models.polarization import PolarizationModel
@@ -53,10 +53,8 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
     tensors = {name: _as_precise_as_known(model, name, value).cpu().contiguous()
                for name, value in model.own_tensors().items()}
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tensors_path.with_name(tensors_path.name + ".tmp")
-    save_file(tensors, temporary)
-    description["tensors_sha256"] = _digest(temporary)
-    os.replace(temporary, tensors_path)
+    replace_file(tensors_path, lambda path: save_file(tensors, path))
+    description["tensors_sha256"] = _digest(tensors_path)
     tensors_path.chmod(0o644)
     _write_description(tensors_path.with_suffix(".json"), description)
     return tensors_path
@@ -77,9 +75,8 @@ def update_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
 
 
 def _write_description(json_path: Path, description: Mapping[str, Any]) -> None:
-    temporary = json_path.with_name(json_path.name + ".tmp")
-    temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, json_path)
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    replace_file(json_path, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def load_model(

@@ -22,6 +22,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from bec_mace.errors import SpectrumError
+from bec_mace.files import replace_file
 
 FORMAT = "bec_mace currents"
 FORMAT_VERSION = 1
@@ -140,18 +141,15 @@ class Currents:
             model: The model that gave Z*, for the record.
             head_set: Its heads, for the record.
         """
-        path = Path(path)
-        whole = path.with_name(f".whole-{path.name}")
-        whole.unlink(missing_ok=True)  # left by a run that was killed
-        try:
+
+        def write(temporary: Path) -> None:
             counts = self.counts or (0,) * len(self.elements)
-            with CurrentsWriter(whole, self.elements, counts, self.sampling_interval_fs, model, head_set,
+            with CurrentsWriter(temporary, self.elements, counts, self.sampling_interval_fs, model, head_set,
                                 method=self.method, flush_every=_CHUNK) as writer:
                 for row in zip(self.time, self.current, self.temperature, self.volume, strict=True):
                     writer.append(*row, potential_energy=np.nan, kinetic_energy=np.nan, field=(self.field, 0.0, 0.0))
-            os.replace(whole, path)
-        finally:
-            whole.unlink(missing_ok=True)
+
+        replace_file(Path(path), write)
 
 
 class CurrentsWriter:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bec_mace.errors import SpectrumError
+from bec_mace.files import replace_file
 from bec_mace.spectra.peaks import PROMINENCE, find_peaks
 from bec_mace.spectra.spectrum import Spectrum
 
@@ -45,7 +45,7 @@ def write_csv(spectrum: Spectrum, path: str | Path) -> None:
     table = columns(spectrum)
     lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in spectrum.meta.items()]
     lines += [",".join(table), *(",".join(f"{value:.8g}" for value in row) for row in zip(*table.values(), strict=True))]
-    _replace(Path(path), "\n".join(lines) + "\n")
+    replace_file(Path(path), lambda file: file.write_text("\n".join(lines) + "\n", encoding="utf-8"))
 
 
 def to_dict(spectrum: Spectrum, prominence: float = PROMINENCE) -> dict[str, Any]:
@@ -66,7 +66,8 @@ def to_dict(spectrum: Spectrum, prominence: float = PROMINENCE) -> dict[str, Any
 
 def write_json(spectrum: Spectrum, path: str | Path, prominence: float = PROMINENCE) -> None:
     """Write ``to_dict``, complete or not at all."""
-    _replace(Path(path), json.dumps(to_dict(spectrum, prominence), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(to_dict(spectrum, prominence), indent=1, ensure_ascii=False) + "\n"
+    replace_file(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def read_curve(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -101,12 +102,3 @@ def read_curve(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import torch
 
 from bec_mace.config import CommonConfig, save_config
 from bec_mace.errors import TrainingError
+from bec_mace.files import check_free, logging_to, replace_file
 
 
 class RunFolder:
@@ -50,33 +49,17 @@ class RunFolder:
         Raises:
             TrainingError: If the folder holds a run and ``resume`` is false, or is a file.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise TrainingError(f"{self.path}: the output folder is a file; choose another `output`")
         traces = (self.config, self.metrics, self.last, self.path / "best.safetensors")
-        if not resume and any(path.exists() for path in traces):
-            raise TrainingError(f"{self.path}: this folder holds a run already; go on with it (--resume), choose "
-                                "another `output`, or delete it")
+        check_free(self.path, traces, resume, TrainingError)
 
     def create(self, config: CommonConfig) -> None:
         """Make the folder and write the resolved configuration."""
         self.path.mkdir(parents=True, exist_ok=True)
         replace_file(self.config, lambda path: save_config(config, path))
 
-    @contextmanager
-    def logging_to_file(self) -> Iterator[None]:
+    def logging_to_file(self) -> AbstractContextManager[None]:
         """Append the package's log to train.log for the time of a ``with`` block."""
-        logger = logging.getLogger("bec_mace")
-        handler = logging.FileHandler(self.log, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        level = logger.level
-        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
-        logger.addHandler(handler)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-            handler.close()
+        return logging_to(self.log, "%(asctime)s %(levelname)s %(message)s")
 
     def save_last(self, state: Mapping[str, Any]) -> None:
         """Write last.pt."""
@@ -140,13 +123,6 @@ def read_metrics(path: str | Path) -> tuple[dict[str, list[float]], dict[str, st
     header, units, body = rows[0], rows[1], rows[2:]
     columns = {name: [float(row[i]) if row[i] else float("nan") for row in body] for i, name in enumerate(header)}
     return columns, dict(zip(header, units, strict=True))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it."""
-    temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def _cell(value: float | int | None) -> str:
