@@ -147,7 +147,7 @@ def test_charges_energies_and_forces_train_together(make_config):
 def test_a_folder_with_a_run_is_refused(make_config):
     config = make_config(epochs=1)
     train(config)
-    with pytest.raises(TrainingError, match="holds a run already; go on with it"):
+    with pytest.raises(TrainingError, match=r"holds a run already \(config.yaml\); go on with it"):
         train(config)
 
 
