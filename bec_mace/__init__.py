@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bec_mace.calculator import BECCalculator
+    from bec_mace.inference import predict
     from bec_mace.models import load_model
 
 __version__ = "0.1.0"
-__all__ = ["BECCalculator", "__version__", "load_model"]
+__all__ = ["BECCalculator", "__version__", "load_model", "predict"]
 
 # Resolved at first use: torch alone takes seconds to import.
-_HOMES = {"BECCalculator": "bec_mace.calculator", "load_model": "bec_mace.models"}
+_HOMES = {"BECCalculator": "bec_mace.calculator", "load_model": "bec_mace.models", "predict": "bec_mace.inference"}
 
 
 def __getattr__(name: str) -> Any:

@@ -109,7 +109,7 @@ class BackboneConfig(Section):
 
 
 _FROM_THE_FILE = ("r_max", "channels", "max_l", "hidden_irreps", "hidden_max_l", "correlation", "num_interactions",
-                  "radial_basis", "num_radial", "cutoff_power", "radial_mlp", "element_correlation")
+                  "radial_basis", "distance_transform", "num_radial", "cutoff_power", "radial_mlp", "element_correlation")
 
 
 class ModelConfig(Section):
@@ -129,6 +129,8 @@ class ModelConfig(Section):
     num_interactions: Whole = Field(default=2, ge=1, description="Number of layers of message passing.")
     radial_basis: Literal["bessel", "gaussian"] = Field(
         default="bessel", description="Functions of the distance.")
+    distance_transform: Literal["none", "agnesi"] = Field(
+        default="none", description="agnesi: distances in units of the sizes of the atoms; for data of many elements.")
     num_radial: Whole = Field(default=8, ge=1, description="Number of functions of the distance.")
     cutoff_power: Whole = Field(default=5, ge=2, description="Power p of the polynomial cutoff; smooth to order p - 1.")
     radial_mlp: list[Whole] = Field(default=[64, 64], description="Widths of the network of the distance.")

@@ -1,6 +1,6 @@
 """Extra cost of Z* per step of molecular dynamics, over the same potential without it: same backbone, one pass, one thread.
 
-192 atoms of water, 2 layers, 64x0e + 64x1o, r_max 5 Å, as in benchmark_response.py. The potential is a model with an energy
+192 atoms of water, 2 layers, 64x0e + 64x1o, r_max 5 Å, as in benchmark.py. The potential is a model with an energy
 head alone; beside it stand models with an energy head and heads for Z*, which give energy, forces and either the whole Z* or
 the forces of a field from one pass. A step is one call of the calculator at new positions, neighbour list and copies included.
 

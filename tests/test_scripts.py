@@ -1,4 +1,4 @@
-"""The scripts behind the figures of dynamics in a field."""
+"""The scripts behind the figures of dynamics in a field and of speed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,3 +83,87 @@ def test_benchmark_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     figures = json.loads((tmp_path / "out.json").read_text())
     assert set(figures["extra_cost"]) == set(figures["limits"]) == {"monopole", "monopole, field forces only"}
     assert "energy+forces" in capsys.readouterr().out
+
+
+def small_figures() -> dict[str, Any]:
+    system = {"n_edges": 9, "block_size": None, "seconds": 1.0, "microseconds_per_atom": 1000.0, "peak_memory_gb": 0.5}
+    return {
+        "ratios": {"monopole": 1.125, "dipole": 1.5}, "field_forces": {"monopole": 1.0},
+        "field_forces_extra": {"monopole": 0.25},
+        "mace": {"seconds": {"mace": 1.0, "bec_mace": 0.25}, "speedup": 4.0},
+        "sizes": {"systems": [{**system, "n_atoms": 2187, "atoms_per_second": 1000.0},
+                              {**system, "n_atoms": 20577, "atoms_per_second": 800.0, "microseconds_per_atom": 1250.0}]}}
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program runs itself for some parts and finds its parts beside it."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS.parent))
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts of a file that are not measured stay, and the keys of the ratios are those of the heads."""
+    out = tmp_path / "out.json"
+    out.write_text(json.dumps({"mace": {"speedup": 4.0, "seconds": {"mace": 1.0, "bec_mace": 0.25}}, "machines": {"mace": {}}}))
+    assert run(monkeypatch, "benchmark.py", "--quick", "--only", "ratios", "sizes", "--sizes", "100", "--json", str(out),
+               "--plot", str(tmp_path / "out.png")) == 0
+    figures = json.loads(out.read_text())
+    assert set(figures["ratios"]) == {"monopole", "dipole", "charge_transfer", "monopole+dipole", "phase"}
+    assert figures["mace"]["speedup"] == 4.0 and set(figures["machines"]) == {"mace", "ratios", "sizes"}
+    assert figures["machines"]["ratios"]["torch"] == torch.__version__
+    (system,) = figures["sizes"]["systems"]
+    assert system["n_atoms"] == 108 and 0.05 < system["peak_memory_gb"] < 8
+    assert "mace's energy+forces over ours" in capsys.readouterr().out and (tmp_path / "out.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_benchmark_writes_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.json").write_text(json.dumps(small_figures()))
+    assert run(monkeypatch, "benchmark.py", "--markdown", "--json", str(tmp_path / "out.json")) == 0
+    text = capsys.readouterr().out
+    assert "| Z* over energy and forces | 1.12 | 1.50 |" in text and "| 20,577 | 800 | 1.25e+03 | 0.50 | all |" in text
+
+    from benchmarking import report
+
+    found = {name: (value, holds) for name, value, _, holds in report.judged(small_figures())}
+    assert found["time per atom, 20,000 over 2,000 atoms"] == (1.25, False)
+    assert found["Z* over energy+forces, monopole"] == (1.125, True) and found["mace's energy+forces over ours"] == (4.0, True)
+    assert "peak memory at 100,000 atoms (GB)" not in found
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_benchmark_counts_the_water_it_makes() -> None:
+    from benchmarking.systems import water_box
+
+    frame = water_box(2000)
+    assert len(frame) == 2187 and len(frame) / frame.cell.diagonal().prod() == pytest.approx(0.1, abs=0.002)
+    bonds = np.linalg.norm(frame.positions.reshape(-1, 3, 3)[:, 1:] - frame.positions.reshape(-1, 3, 3)[:, :1], axis=2)
+    assert np.allclose(bonds, 0.97)
+
+
+@pytest.mark.usefixtures("benchmark")
+@pytest.mark.parametrize("arguments, message", [
+    (["--markdown"], "--markdown needs --json FILE"),
+    (["--device", "cuda"], "torch finds no GPU"),
+])
+def test_mistakes_of_benchmark_are_named(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run(monkeypatch, "benchmark.py", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_the_readme_shows_the_figures_of_the_file() -> None:
+    from benchmarking import report
+
+    path, readme = SCRIPTS.parent / "docs" / "benchmark_cpu.json", (SCRIPTS.parent / "README.md").read_text(encoding="utf-8")
+    if not path.exists():
+        pytest.skip("docs/benchmark_cpu.json is not there")
+    for table in report.markdown(json.loads(path.read_text(encoding="utf-8"))).split("\n\n"):
+        assert table in readme, f"print the tables with benchmark.py --markdown; the README lacks\n{table}"

@@ -35,9 +35,9 @@ class CarefulGroup(click.Group):
                 click.echo(traceback.format_exc(), err=True)
             click.echo(f"Error: {error}", err=True)
             ctx.exit(USER_MISTAKE)
-        except KeyboardInterrupt:
-            hint = " Go on with the same command and --resume." if ctx.invoked_subcommand in ("train", "md") else ""
-            click.echo(f"\nStopped by Ctrl-C.{hint}", err=True)
+        except KeyboardInterrupt as interrupt:
+            hint = " Go on with the same command and --resume." if ctx.invoked_subcommand in ("train", "md", "predict") else ""
+            click.echo(f"\nStopped by {str(interrupt) or 'Ctrl-C'}.{hint}", err=True)
             ctx.exit(INTERRUPTED)
         except Exception as error:  # the last resort: nobody should read a traceback unasked
             text = traceback.format_exc()

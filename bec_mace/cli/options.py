@@ -16,10 +16,29 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class BatchSize(click.ParamType):
+    """A whole number from 1, or ``auto``, which becomes None."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read the text of the option."""
+        if value == "auto":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a whole number from 1 nor 'auto'.", param, ctx)
+        return number
+
+
 def computing_options(command: Command) -> Command:
     """Add --device, --precision and --batch-size."""
     for option in (
-        click.option("--batch-size", type=click.IntRange(min=1), help="Largest number of structures in a batch."),
+        click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
+                     help="Number of structures in a batch; auto: what the memory of the device allows."),
         click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     ):

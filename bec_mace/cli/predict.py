@@ -2,99 +2,122 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bec_mace.cli.options import check_writable, computing_options, load
-from bec_mace.errors import DataError
-from bec_mace.files import replace_file
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    from lightning_fabric import Fabric
 
-    from bec_mace.data import Frame
+    from bec_mace.inference import Summary
 
 DEVIATION = "born_effective_charges_std"
-COLUMNS = {
-    "born_effective_charges": "predicted_becs",
-    DEVIATION: "predicted_becs_std",
-    "charges": "predicted_charges",
-    "energy": "predicted_energy",
-    "forces": "predicted_forces",
-}
-"""Properties that are written, and their keys. No key is one that ASE moves into a calculator on reading."""
 
 
 @click.command("predict")
 @click.argument("model")
 @click.argument("structures", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Extended XYZ file to write.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
+              help="File to write: HDF5 if it ends in .h5, extended XYZ otherwise.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished prediction of the same output.")
 @click.option("--uncertainty", is_flag=True, help="Add the standard deviation of Z*, from a kernel model; much slower.")
+@click.option("--workers", type=click.IntRange(min=0), metavar="N",
+              help="Processes that read and find neighbours.  [default: up to 8 for a GPU, 0 for a CPU]")
 @computing_options
-def predict_command(model: str, structures: tuple[str, ...], output: Path, uncertainty: bool, device: str, precision: str,
-                    batch_size: int | None) -> None:
+def predict_command(model: str, structures: tuple[str, ...], output: Path, resume: bool, uncertainty: bool,
+                    workers: int | None, device: str, precision: str, batch_size: int | None) -> None:
     """Predict Born effective charges of STRUCTURES with MODEL.
 
     MODEL is a file, a run folder, or the name of a model of the package. STRUCTURES is one or more files or globs;
-    any format that ASE reads. The output keeps their order.
+    any format that ASE reads. The output keeps their order. Any number of structures of any size: they are read and
+    written one after another, and what does not fit into the memory is computed in blocks.
 
     \b
     predicted_becs     (n, 9)  Z*[polarization, displacement], row-major, in e
     predicted_becs_std (n, 9)  its standard deviation in e, with --uncertainty
     predicted_charges  (n,)    in e, from monopole and charge_transfer heads
     predicted_energy   eV      and predicted_forces (n, 3) in eV/Å, from an energy head
+
+    An HDF5 file has them as flat arrays, under the names of the properties.
     """  # noqa: D301 - click wants the control character
     check_writable(output)
 
     from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.data import read_frames
     from bec_mace.data.reading import expand
-    from bec_mace.inference import predict
+    from bec_mace.inference import predict_files
+    from bec_mace.inference.extxyz import COLUMNS
 
     log_to_stderr()
-    if output.resolve() in {path.resolve() for path in expand(list(structures))}:
-        raise DataError(f"{output}: is one of the structures to read; choose another output file")
-    frames = read_frames(list(structures), properties=())
-    network = load(model, device, precision)
+    expand(list(structures))  # before the model is loaded
+    processes = start_processes(device, precision)
+    first = processes is None or processes.global_rank == 0
+    network = load(model, device if processes is None else str(processes.device), precision)
     names = [name for name in COLUMNS if name in network.provides and name != DEVIATION] + [DEVIATION] * uncertainty
-    results = predict(network, frames, names, batch_size)
-    write_predictions(output, frames, _with_progress(results, len(frames)))
-    click.echo(f"{len(frames)} structures with {', '.join(COLUMNS[name] for name in names)} in {output}")
+    with stopping_on_termination(), progress_bar(first) as advance:
+        summary = predict_files(network, list(structures), output, names, name=model, batch_size=batch_size, workers=workers,
+                                resume=resume, processes=processes, progress=advance)
+    if first:
+        written = names if output.suffix in (".h5", ".hdf5") else [COLUMNS[name] for name in names]
+        click.echo(f"{describe(summary)}\n{', '.join(written)} in {output}")
 
 
-def write_predictions(output: Path, frames: Iterable[Frame], results: Iterable[Mapping[str, Any]]) -> None:
-    """Write structures and predictions as extended XYZ, complete or not at all.
+@contextmanager
+def stopping_on_termination() -> Iterator[None]:
+    """Take SIGTERM, which launchers and batch systems send before they kill, for Ctrl-C: what is computed gets written."""
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
-    Args:
-        output: The file. It is written under another name and renamed at the end.
-        frames: The structures.
-        results: Predictions in the same order, arrays by property name.
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def start_processes(device: str, precision: str) -> Fabric | None:
+    """The processes that torchrun or SLURM has started; None where this one is alone.
+
+    Raises:
+        ModelError: There is no such device.
     """
-    from ase.io import write
+    if not {"WORLD_SIZE", "SLURM_PROCID"} & set(os.environ):
+        return None
 
-    def write_all(temporary: Path) -> None:
-        for frame, result in zip(frames, results, strict=True):
-            write(temporary, annotate(frame, result), format="extxyz", append=True)
+    from bec_mace.errors import ModelError
+    from bec_mace.parallel import launch, process_grid
 
-    replace_file(output, write_all)
-
-
-def annotate(frame: Frame, result: Mapping[str, Any]) -> Atoms:
-    """Return the structure of a frame with predictions under the keys of ``COLUMNS``, tensors as 9 columns."""
-    atoms = frame.to_atoms()
-    for name, value in result.items():
-        if name == "energy":
-            atoms.info[COLUMNS[name]] = float(value)
-        else:
-            atoms.set_array(COLUMNS[name], value.reshape(len(atoms), -1) if value.ndim > 1 else value)
-    return atoms
+    per_node, nodes = process_grid()
+    return launch(ModelError, device, precision) if per_node * nodes > 1 else None
 
 
-def _with_progress(results: Iterable[Mapping[str, Any]], total: int) -> Iterable[Mapping[str, Any]]:
+def describe(summary: Summary) -> str:
+    """One line about what was done and how fast."""
+    resumed = f", {summary.resumed} of them before" if summary.resumed else ""
+    return (f"{summary.n_frames} structures{resumed}, {summary.n_atoms} atoms; {summary.atoms_per_second:.0f} atoms/s, "
+            f"{summary.model_share:.0%} of the time in the model")
+
+
+@contextmanager
+def progress_bar(first: bool = True) -> Iterator[Callable[[int, int], Any]]:
+    """Show structures and atoms per second on a terminal; yields what to call with the numbers of each unit."""
     from tqdm import tqdm
 
-    return tqdm(results, total=total, unit="structure", disable=not sys.stderr.isatty())
+    start, total = time.monotonic(), 0
+    with tqdm(unit=" structures", disable=not (first and sys.stderr.isatty())) as bar:
+        def advance(n_frames: int, n_atoms: int) -> None:
+            nonlocal total
+            total += n_atoms
+            bar.set_postfix_str(f"{total / max(time.monotonic() - start, 1e-9):.0f} atoms/s", refresh=False)
+            bar.update(n_frames)
+
+        yield advance

@@ -5,19 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bec_mace import datasets
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_index_order, check_names, file_keys
+from bec_mace.data.xyz import is_extxyz, parse_text, read_texts
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 Paths = str | Path | Sequence[str | Path]
+Result = TypeVar("Result")
 INCLUDED = "bec_mace:"
 
 
@@ -130,26 +132,53 @@ def check_complete(
 
 
 def read_atoms(path: Path) -> Iterator[Atoms]:
-    """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError."""
-    import ase.io
+    """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError.
 
-    reader = ase.io.iread(path, index=":")
+    Extended XYZ and the trajectories of ASE are read one structure at a time; other formats as ASE reads them.
+    """
     number = 0
-    while (atoms := _next_atoms(reader, path, number)) is not None:
-        yield atoms
-        number += 1
+    if is_extxyz(path):
+        for text, _ in read_frame_texts(path):
+            yield parse(text, f"{path}, frame {number}")
+            number += 1
+    else:
+        import ase.io
+
+        reader = ase.io.iread(path, index=":")
+        while (atoms := _read(lambda: next(reader, None), f"{path}, frame {number}")) is not None:
+            yield atoms
+            number += 1
     if number == 0:
         raise DataError(f"{path}: no structures in this file.")
 
 
-def _next_atoms(reader: Iterator[Atoms], path: Path, number: int) -> Atoms | None:
+def read_frame_texts(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield text and number of atoms of each frame of an extended XYZ file; a damaged file becomes a DataError."""
+    texts = read_texts(path)
+    number = 0
+    while (found := _read(lambda: next(texts, None), f"{path}, frame {number}")) is not None:
+        yield found
+        number += 1
+
+
+def parse(text: str, source: str) -> Atoms:
+    """The structure in a text of :func:`read_frame_texts`.
+
+    Raises:
+        DataError: ASE cannot read it.
+    """
+    return _read(lambda: parse_text(text), source)
+
+
+def _read(step: Callable[[], Result], source: str) -> Result:
     try:
         # ASE's remarks about a file are about its parser, not about what the user can change. They are silenced for
         # one step at a time: a generator that is left suspended must not hold the filter.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return next(reader, None)
+            return step()
+    except DataError:
+        raise
     except Exception as error:  # ASE's readers raise whatever their parsing meets.
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise DataError(f"{path}, frame {number}: ASE cannot read it ({reason}). "
-                        "Check the file and its format.") from error
+        raise DataError(f"{source}: ASE cannot read it ({reason}). Check the file and its format.") from error

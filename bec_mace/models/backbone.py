@@ -15,12 +15,14 @@ from torch import Tensor
 from bec_mace.config import ModelConfig
 from bec_mace.errors import ModelError
 from bec_mace.models.convolution import Convolution, Path
-from bec_mace.models.environments import Environments
-from bec_mace.models.kernels import mix_channels, mix_channels_by_element
+from bec_mace.models.distance_transform import radii_of, transform_agnesi
+from bec_mace.models.environments import Environments, SortedAtoms
+from bec_mace.models.kernels import apply_by_element, apply_linear
+from bec_mace.models.pairs import distinct_slots, reverse_slots
 from bec_mace.models.periodic_table import mix_elements
-from bec_mace.models.product import contract_monomials, symmetrize_couplings
-from bec_mace.models.radial import basis_with_derivative, silu_with_derivative
-from bec_mace.models.response import EdgePart
+from bec_mace.models.product import contract_constants, contract_monomials, raise_couplings, symmetrize_couplings
+from bec_mace.models.radial import basis_with_derivative, constant_network, silu_with_derivative
+from bec_mace.models.stages import EdgePart
 
 # e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
 torch.serialization.add_safe_globals([slice])
@@ -99,6 +101,22 @@ class EdgeFeatures(NamedTuple):
     radial_slopes: Tensor
 
 
+class LayerSizes(NamedTuple):
+    """Sizes of a layer.
+
+    Attributes:
+        taken: Components of the features that it reads.
+        made: Components of those that it gives.
+        messages: Components of the messages.
+        paths: Couplings of features and spherical harmonics.
+    """
+
+    taken: int
+    made: int
+    messages: int
+    paths: int
+
+
 class Layer(torch.nn.Module):
     """One message-passing layer: interaction and product basis.
 
@@ -132,26 +150,37 @@ class Layer(torch.nn.Module):
         self._residual = isinstance(interaction, RealAgnosticResidualInteractionBlock)
         self._paths = _convolution_paths(interaction.conv_tp, rounded)
         self._degree = 0
+        self._n_components = sum(ir.dim for _, ir in o3.Irreps(product.symmetric_contractions.irreps_in))
         for number, contraction in enumerate(product.symmetric_contractions.contractions):
             self._degree = contraction.correlation
             for nu in range(1, contraction.correlation + 1):
                 coupling = contraction.U_tensors(nu)
                 coupling = coupling.unsqueeze(0) if coupling.dim() == nu + 1 else coupling
-                self.register_buffer(f"couplings_{number}_{nu}", symmetrize_couplings(coupling.double(), nu), persistent=False)
+                coupling = symmetrize_couplings(coupling.double(), nu)
+                self.register_buffer(f"couplings_{number}_{nu}", coupling, persistent=False)
+                raised = raise_couplings(coupling, self._n_components, nu)
+                self.register_buffer(f"raised_{number}_{nu}", raised, persistent=False)
+
+    def sizes(self) -> LayerSizes:
+        """How many components and paths there are."""
+        return LayerSizes(self.irreps_in.dim // self.irreps_in[0].mul,
+                          (self.irreps_out + self.irreps_kept).dim // self.irreps_out[0].mul,
+                          sum(path.d3 for path in self._paths), len(self._paths))
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
-        return _apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
+        return apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
 
     def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments, frozen: bool = False) -> EdgePart:
         """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels), with its pull-back.
 
         With ``frozen`` the parameters are constants.
         """
-        convolution = Convolution(self._paths, env.n_slots)
+        shared = _distinct_slots(env) if frozen else None
+        convolution = Convolution(self._paths, env.n_slots, None if shared is None else shared[1])
         harmonics = edges.harmonics.detach()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            weights, slopes = self._radial_weights(edges)
+            weights, slopes = self._radial_weights(edges, None if shared is None else shared[0])
             sender_feats = sender_feats.detach() if frozen else sender_feats
             messages = convolution(sender_feats, harmonics, weights)
         if edges.vectors.requires_grad and not messages.requires_grad:
@@ -173,30 +202,37 @@ class Layer(torch.nn.Module):
         """
         interaction = self.interaction
         parts = messages.split([path.d3 for path in self._paths], dim=1)
-        message = _apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
+        message = apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
         if not self._residual:
-            message = _apply_by_element(interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env)
+            message = apply_by_element(
+                interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env.counts)
         present = [index for index, count in enumerate(env.counts) if count]
         counts = [env.counts[index] for index in present]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            coefficients = self._polynomials(present)
-        basis = contract_monomials(message, coefficients, counts, self._degree, frozen)
-        out = _apply_linear(self.product.linear, _split(basis, self.irreps_out))
+        if frozen:
+            with torch.no_grad():
+                slopes = self._slopes(present)
+            basis = contract_constants(message, slopes, counts, sum(ir.dim for _, ir in self.irreps_out))
+        else:
+            basis = contract_monomials(message, self._polynomials(present), counts, self._degree)
+        out = apply_linear(self.product.linear, _split(basis, self.irreps_out))
         old = _split(node_feats, self.irreps_in)
         if self._residual:
-            out = out + _apply_by_element(interaction.skip_tp, old, self.element_mixing, env)
+            out = out + apply_by_element(interaction.skip_tp, old, self.element_mixing, env.counts)
         kept = [part for part, (_, ir) in zip(old, self.irreps_in, strict=True) if ir in self.irreps_kept]
         return torch.cat([out, *kept], dim=1) if kept else out
 
-    def _radial_weights(self, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
-        """The radial network and its derivative by the length, each of shape (n_paths, n_edges, n_channels)."""
-        network = self.interaction.conv_tp_weights
-        values, slopes = edges.radial, edges.radial_slopes
-        *hidden, last = network
-        for layer in hidden:
-            weight = layer.weight / layer.h_in ** 0.5
-            values, slopes = silu_with_derivative(values @ weight, slopes @ weight, layer.act.cst)
+    def _radial_weights(self, edges: EdgeFeatures, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The radial network of all edges or some, and its derivative by the length, (n_paths, n_edges, n_channels) each."""
+        *hidden, last = self.interaction.conv_tp_weights
+        weights = [layer.weight / layer.h_in ** 0.5 for layer in hidden]
         weight = (last.weight / last.h_in ** 0.5).view(last.weight.shape[0], len(self._paths), -1).transpose(0, 1)
+        values, slopes = ((value if rows is None else value.index_select(0, rows))
+                          for value in (edges.radial, edges.radial_slopes))
+        scales = [float(layer.act.cst) for layer in hidden]
+        if not torch.is_grad_enabled():
+            return constant_network(values, slopes, weights, scales, weight)
+        for matrix, scale in zip(weights, scales, strict=True):
+            values, slopes = silu_with_derivative(values @ matrix, slopes @ matrix, scale)
         return values @ weight, slopes @ weight
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
@@ -210,35 +246,29 @@ class Layer(torch.nn.Module):
                 for nu in range(1, self._degree + 1)], dim=-1))
         return list(torch.cat(rows, dim=2).unbind(0))
 
+    def _slopes(self, present: Sequence[int]) -> list[list[Tensor]]:
+        """Coefficients of its derivatives for each present element and degree, (n_channels, n_out * n_in, n_monomials)."""
+        mixing = None if self.element_mixing is None else self.element_mixing[present]
+        found: list[list[list[Tensor]]] = [[[] for _ in range(self._degree)] for _ in present]
+        for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
+            for nu, weight in enumerate([*reversed(list(contraction.weights)), contraction.weights_max], start=1):
+                raised = getattr(self, f"raised_{number}_{nu}")
+                weights = weight[present] if mixing is None else torch.tensordot(mixing, weight, 1)
+                for rows, matrix in zip(found, weights.unbind(0), strict=True):
+                    rows[nu - 1].append((matrix.T @ raised.flatten(1)).view(-1, *raised.shape[1:]))
+        return [[torch.cat(parts, dim=1) for parts in rows] for rows in found]
+
+
+def _distinct_slots(env: Environments) -> tuple[Tensor, Tensor] | None:
+    """Slots of different length, and for each slot its place among them; None in a block, and on a GPU."""
+    if env.sender.is_cuda:
+        return None
+    reverse = reverse_slots(env.sender, env.vectors, env.n_slots, env.all_species.shape[0])
+    return None if reverse is None else distinct_slots(reverse, env.filled)
+
 
 def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
     return [values[:, place] for place in component_slices(irreps)]
-
-
-def _apply_linear(linear: Any, parts: Sequence[Tensor]) -> Tensor:
-    """Evaluate an e3nn Linear on parts of shape (n, 2 l + 1, n_channels), one for each input irrep."""
-    incoming: dict[int, list[tuple[Tensor, Tensor]]] = {}
-    for weight, instruction in zip(linear.weight_views(), linear.instructions, strict=True):
-        incoming.setdefault(instruction.i_out, []).append((parts[instruction.i_in], weight * instruction.path_weight))
-    out = []
-    for index in range(len(linear.irreps_out)):
-        pairs = incoming[index]
-        stacked = torch.cat([part for part, _ in pairs], dim=2) if len(pairs) > 1 else pairs[0][0]
-        out.append(mix_channels(stacked, torch.cat([weight for _, weight in pairs])))
-    return torch.cat(out, dim=1)
-
-
-def _apply_by_element(product: Any, parts: Sequence[Tensor], mixing: Tensor | None, env: Environments) -> Tensor:
-    """Evaluate an e3nn tensor product with the elements: a linear map of the channels for each of them."""
-    irreps_out = product.irreps_out
-    out = [parts[0].new_zeros((env.n_atoms, ir.dim, mul)) for mul, ir in irreps_out]
-    for weight, instruction in zip(product.weight_views(), product.instructions, strict=True):
-        scale = instruction.path_weight / irreps_out[instruction.i_out].ir.dim ** 0.5
-        weight = weight * scale
-        by_element = weight.unbind(1) if mixing is None else torch.tensordot(mixing, weight, ([1], [1])).unbind(0)
-        mixed = mix_channels_by_element(parts[instruction.i_in1], by_element, env.counts)
-        out[instruction.i_out] = out[instruction.i_out] + mixed
-    return torch.cat(out, dim=1)
 
 
 def _convolution_paths(conv_tp: Any, rounded: bool) -> list[Path]:
@@ -299,12 +329,15 @@ class Backbone(torch.nn.Module):
     """
 
     element_mixing: Tensor | None
+    radii: Tensor | None
 
     def __init__(self, config: ModelConfig, elements: Sequence[int], avg_num_neighbors: float) -> None:
         super().__init__()
         n_elements = len(elements)
         mixing = mix_elements(elements, config.element_correlation) if config.element_correlation else None
         self.register_buffer("element_mixing", mixing, persistent=False)
+        radii = radii_of(elements) if config.distance_transform == "agnesi" else None
+        self.register_buffer("radii", radii, persistent=False)
         if config.r_max is None:
             raise ModelError("model.r_max: missing; give the cutoff radius in Å.")
         self.r_max = config.r_max
@@ -338,18 +371,23 @@ class Backbone(torch.nn.Module):
         """Number of channels of every irrep."""
         return int(self.hidden_irreps[0].mul)
 
-    def embed_nodes(self, env: Environments) -> Tensor:
+    def embed_nodes(self, atoms: SortedAtoms) -> Tensor:
         """Features of the elements, of shape (n_atoms, 1, n_channels)."""
         linear = self.node_embedding.linear
         (weight,), (instruction,) = list(linear.weight_views()), linear.instructions
         mixed = weight if self.element_mixing is None else self.element_mixing @ weight
-        return (mixed * instruction.path_weight)[env.species].unsqueeze(1)
+        return (mixed * instruction.path_weight)[atoms.species].unsqueeze(1)
 
-    def embed_edges(self, vectors: Tensor) -> EdgeFeatures:
+    def embed_edges(self, vectors: Tensor, env: Environments) -> EdgeFeatures:
         """Functions of edge vectors of shape (n_edges, 3) that all layers share."""
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        radial, slopes = basis_with_derivative(self._radial_functions, lengths)
+        mean_radii = None
+        if self.radii is not None:
+            receivers = self.radii[env.species].repeat_interleave(env.n_slots)
+            mean_radii = 0.5 * (self.radii[env.all_species[env.sender]] + receivers).unsqueeze(1)
+        radial, slopes = basis_with_derivative(lambda values: self._radial_functions(values, mean_radii), lengths)
         return EdgeFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
 
-    def _radial_functions(self, lengths: Tensor) -> Tensor:
-        return self.radial_embedding.bessel_fn(lengths) * self.radial_embedding.cutoff_fn(lengths)
+    def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None) -> Tensor:
+        place = lengths if mean_radii is None else self.r_max * transform_agnesi(lengths, mean_radii)
+        return self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)

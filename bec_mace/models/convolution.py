@@ -54,10 +54,13 @@ class Convolution:
     Attributes:
         paths: The couplings, in the order of the radial weights.
         n_slots: Neighbour slots of each atom.
+        rows: For each slot the row of its radial weights, which are then constants, where slots share them; None where each
+            slot has its own.
     """
 
     paths: Sequence[Path]
     n_slots: int
+    rows: Tensor | None = None
 
     def __call__(self, sender_feats: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
         """Convolve. The result can be differentiated once by features and weights; harmonics are constants.
@@ -65,7 +68,7 @@ class Convolution:
         Args:
             sender_feats: Neighbours' features, of shape (n_components, n_atoms * n_slots, n_channels).
             harmonics: Of shape (n_atoms * n_slots, n_harmonics).
-            weights: Radial functions, of shape (n_paths, n_atoms * n_slots, n_channels).
+            weights: Radial functions, of shape (n_paths, n_atoms * n_slots, n_channels), or fewer rows, see ``rows``.
 
         Returns:
             Of shape (n_atoms, n_message_components, n_channels).
@@ -109,13 +112,19 @@ class Convolution:
             stop = min(start + step, n_atoms)
             yield slice(start, stop), slice(start * self.n_slots, stop * self.n_slots)
 
-    def pairs(self) -> Iterator[tuple[int, int, slice, slice]]:
-        """For each path and component of l1: path, component, components of the result, rows of the couplings."""
+    def by_path(self) -> Iterator[tuple[int, slice, list[tuple[int, slice]]]]:
+        """For each path: number, components of the result, and each component of l1 with its rows of the couplings."""
         row = 0
         for index, path in enumerate(self.paths):
-            for m1 in range(path.d1):
-                yield index, path.feature.start + m1, path.message, slice(row, row + path.d3)
+            components = []
+            for m1 in range(path.feature.start, path.feature.stop):
+                components.append((m1, slice(row, row + path.d3)))
                 row += path.d3
+            yield index, path.message, components
+
+    def of_edges(self, weights: Tensor, path: int, edges: slice) -> Tensor:
+        """The radial weights of a path on some edges."""
+        return weights[path, edges] if self.rows is None else weights[path].index_select(0, self.rows[edges])
 
     def angular(self, couplings: Tensor, harmonics: Tensor) -> Tensor:
         """Couplings with the harmonics put in, of shape (n_pairs, n_atoms, n_slots)."""
@@ -135,9 +144,11 @@ class _Convolve(torch.autograd.Function):
         out = x.new_zeros((x.shape[1] // plan.n_slots, n_message, x.shape[2]))
         for atoms, edges in plan.blocks(x):
             angular = plan.angular(couplings, y[edges])
-            for path, m1, message, rows in plan.pairs():
-                scaled = plan.by_atom(w[path, edges] * x[m1, edges])
-                out[atoms, message] += torch.bmm(angular[rows].transpose(0, 1), scaled)
+            for path, message, components in plan.by_path():
+                weights = plan.of_edges(w, path, edges)
+                for m1, rows in components:
+                    scaled = plan.by_atom(weights * x[m1, edges])
+                    out[atoms, message] += torch.bmm(angular[rows].transpose(0, 1), scaled)
         return out
 
     @staticmethod
@@ -149,12 +160,14 @@ class _Convolve(torch.autograd.Function):
         w_bar = torch.zeros_like(w) if ctx.needs_input_grad[2] else None
         for atoms, edges in plan.blocks(x):
             angular = plan.angular(couplings, y[edges])
-            for path, m1, message, rows in plan.pairs():
-                spread = torch.bmm(angular[rows].permute(1, 2, 0), m[atoms, message]).view(-1, x.shape[2])
-                if x_bar is not None:
-                    x_bar[m1, edges].addcmul_(spread, w[path, edges])
-                if w_bar is not None:
-                    w_bar[path, edges].addcmul_(spread, x[m1, edges])
+            for path, message, components in plan.by_path():
+                weights = plan.of_edges(w, path, edges)
+                for m1, rows in components:
+                    spread = torch.bmm(angular[rows].permute(1, 2, 0), m[atoms, message]).view(-1, x.shape[2])
+                    if x_bar is not None:
+                        x_bar[m1, edges].addcmul_(spread, weights)
+                    if w_bar is not None:
+                        w_bar[path, edges].addcmul_(spread, x[m1, edges])
         return x_bar, None, w_bar, None, None
 
 
@@ -171,23 +184,28 @@ class _Pull(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         n, n_channels = m.shape[0], m.shape[3]
         by_atom = m.permute(1, 2, 0, 3).contiguous()  # (n_atoms, n_message_components, n, n_channels)
-        x_bar = x.new_zeros((n, *x.shape)) if features else None
+        x_bar = x.new_empty((n, *x.shape)) if features else None
         y_bar = x.new_empty((n, *y.shape))
         r_bar = x.new_zeros((n, x.shape[1], 1))
         for atoms, edges in plan.blocks(x):
             angular = plan.angular(couplings, y[edges])
             angular_bar = x.new_empty((n, *angular.shape))
-            for path, m1, message, rows in plan.pairs():
+            if x_bar is not None:
+                x_bar[:, :, edges] = 0  # Block by block: in the cache when the first path adds to it.
+            for path, message, components in plan.by_path():
                 m_part = by_atom[atoms, message]
                 n_atoms, d3 = m_part.shape[:2]
-                scaled = _scale(plan, x[m1, edges], w[path, edges], slopes[path, edges])
-                rows_bar = torch.matmul(m_part.reshape(n_atoms, d3 * n, n_channels), scaled.transpose(2, 3))
-                rows_bar = rows_bar.view(2, n_atoms, d3, n, plan.n_slots).permute(0, 3, 2, 1, 4)
-                angular_bar[:, rows] = rows_bar[0]
-                r_bar[:, edges, 0] += (rows_bar[1] * angular[rows]).sum(dim=1).flatten(1)
-                if x_bar is not None:
-                    spread = _spread(angular[rows], m_part)
-                    x_bar[:, m1, edges].addcmul_(spread.transpose(0, 1), w[path, edges])
+                flat = m_part.reshape(n_atoms, d3 * n, n_channels)
+                weights, weight_slopes = plan.of_edges(w, path, edges), plan.of_edges(slopes, path, edges)
+                for m1, rows in components:
+                    scaled = _scale(plan, x[m1, edges], weights, weight_slopes)
+                    rows_bar = torch.matmul(flat, scaled.transpose(2, 3))
+                    rows_bar = rows_bar.view(2, n_atoms, d3, n, plan.n_slots).permute(0, 3, 2, 1, 4)
+                    angular_bar[:, rows] = rows_bar[0]
+                    r_bar[:, edges, 0] += (rows_bar[1] * angular[rows]).sum(dim=1).flatten(1)
+                    if x_bar is not None:
+                        spread = _spread(angular[rows], m_part)
+                        x_bar[:, m1, edges].addcmul_(spread.transpose(0, 1), weights)
             y_bar[:, edges] = angular_bar.flatten(2).transpose(1, 2) @ couplings
         return x_bar, y_bar, r_bar
 
@@ -205,13 +223,15 @@ class _Pull(torch.autograd.Function):
             angular = plan.angular(couplings, y[edges])
             at_edges = _edge_cotangents(plan, couplings, angular, None if v is None else v[:, edges],
                                         None if r is None else r[:, edges])
-            for path, m1, message, rows in plan.pairs():
-                values = by_atom[atoms, message], x[m1, edges], w[path, edges], slopes[path, edges]
-                block = out.part(atoms, message, path, m1, edges)
-                if at_edges is not None:
-                    _add_by_edges(plan, at_edges[:, :, rows], values, block)
-                if u is not None:
-                    _add_by_features(angular[rows], u[:, m1, edges].transpose(0, 1), values, block)
+            for path, message, components in plan.by_path():
+                weights = plan.of_edges(w, path, edges), plan.of_edges(slopes, path, edges)
+                for m1, rows in components:
+                    values = (by_atom[atoms, message], x[m1, edges], *weights)
+                    block = out.part(atoms, message, path, m1, edges)
+                    if at_edges is not None:
+                        _add_by_edges(plan, at_edges[:, :, rows], values, block)
+                    if u is not None:
+                        _add_by_features(angular[rows], u[:, m1, edges].transpose(0, 1), values, block)
         return out.x, None, out.w, out.slopes, out.m.permute(2, 0, 1, 3), None, None, None
 
 

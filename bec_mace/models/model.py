@@ -10,17 +10,16 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from bec_mace.config import ModelConfig
-from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.backbone import Backbone, EdgeFeatures, component_slices
-from bec_mace.models.environments import Environments
+from bec_mace.models.environments import Environments, SortedAtoms
 from bec_mace.models.from_mace import MaceFile, read_mace_file
 from bec_mace.models.heads import HEADS, Features, Head
 from bec_mace.models.heads.energy import EnergyHead
 from bec_mace.models.mace_weights import compare_with_mace, copy_weights, exact_weights
 from bec_mace.models.polarization import PolarizationModel, State, total_of
-from bec_mace.models.response import Sources, StageOutput, evaluate_stages
+from bec_mace.models.stages import Hops, Sources, StageOutput
 
 
 class LayerStage:
@@ -42,6 +41,8 @@ class LayerStage:
         part = self.layer.messages(sender_feats, edges, env, self.frozen)
         out = self.layer.update(node_feats, part.messages, env, self.frozen)
         shares = [head.read(self.number, out, env) for head in self.heads]
+        if self.number == 0:
+            shares += [head.read_edges(edge_feats, env) for head in self.heads]
         sources = Sources(*(total_of([getattr(share, name) for share in shares])
                             for name in ("charges", "dipoles", "energies")))
         return StageOutput(out, sources, part)
@@ -90,21 +91,16 @@ class NetworkModel(PolarizationModel):
         """Parameters, and the one buffer that is learned data."""
         return {**dict(self.named_parameters()), "reference_charges": self.reference_charges}
 
-    def _evaluate(
-        self, graph: Graph, env: Environments, heads: list[str], derivatives: bool, frozen: bool
-    ) -> State:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
         chosen = [self.heads[name] for name in heads]
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
         stages: list[Any] = [LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))]
         stages += [stage for head in chosen if (stage := head.stage()) is not None]
-        node_feats = self.backbone.embed_nodes(env)
-        forward = evaluate_stages(
-            stages, node_feats, env, self.backbone.embed_edges, derivatives)
-        return State(env, graph, forward, heads)
+        return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 
     def _tensors(self, state: State) -> Tensor | None:
-        return total_of([self.heads[name].tensors(state.forward.node_feats()) for name in state.heads])
+        return total_of([self.heads[name].tensors(state.found.node_feats) for name in state.heads])
 
     def _energy(self, state: State) -> Tensor:
         """Total energies, of shape (n_frames,), in eV; the sum is done in float64."""
@@ -112,7 +108,7 @@ class NetworkModel(PolarizationModel):
         head = self.heads["energy"]
         if energies is None or not isinstance(head, EnergyHead):
             raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
-        return state.env.sum_over_frames(energies.double() + head.references(state.env.species))
+        return state.atoms.sum_over_frames(energies.double() + head.references(state.atoms.species))
 
 
 def _distance_table(statistics: Statistics, elements: Sequence[int]) -> tuple[tuple[float, ...], ...]:

@@ -18,8 +18,10 @@ from bec_mace.config import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
-from bec_mace.models.environments import Environments, build_environments
-from bec_mace.models.response import Forward, assemble_forces, assemble_response, sweep
+from bec_mace.models.blocks import evaluate_in_blocks
+from bec_mace.models.environments import Blocks, Environments, SortedAtoms, build_blocks, build_environments
+from bec_mace.models.response import evaluate
+from bec_mace.models.stages import Evaluation, Hops
 
 _LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
 _DERIVATIVES = frozenset({"born_effective_charges", "forces", "stress"})
@@ -33,22 +35,25 @@ def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
 
 @dataclass
 class State:
-    """What one evaluation of the stages left behind, atoms in sorted order."""
+    """What one evaluation of some heads left behind, atoms in sorted order."""
 
-    env: Environments
-    graph: Graph
-    forward: Forward
+    found: Evaluation
     heads: list[str]
+
+    @property
+    def atoms(self) -> SortedAtoms:
+        """The atoms."""
+        return self.found.atoms
 
     def total(self, name: str) -> Tensor | None:
         """The sum of one kind of source over all stages."""
-        return total_of([getattr(sources, name) for sources in self.forward.sources()])
+        return total_of([getattr(sources, name) for sources in self.found.sources])
 
 
 class PolarizationModel(torch.nn.Module, ABC):
     """Born effective charges, charges, dipoles, energies and forces from one set of sources.
 
-    A subclass fills :attr:`heads` and :attr:`provides` and evaluates the stages.
+    A subclass fills :attr:`heads` and :attr:`provides` and makes the stages.
 
     Args:
         config: Sizes and heads.
@@ -109,8 +114,8 @@ class PolarizationModel(torch.nn.Module, ABC):
         """Cutoff radius, in Å."""
 
     @abstractmethod
-    def _evaluate(self, graph: Graph, env: Environments, heads: list[str], derivatives: bool, frozen: bool) -> State:
-        """Run the stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+        """The stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
 
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
@@ -130,6 +135,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         properties: Collection[str] = ("born_effective_charges",),
         create_graph: bool = False,
         directions: Tensor | None = None,
+        block_size: int | None = None,
     ) -> dict[str, Tensor]:
         """Compute properties of all frames of a batch.
 
@@ -138,6 +144,7 @@ class PolarizationModel(torch.nn.Module, ABC):
             properties: Names of properties; :attr:`provides` lists what can be asked for.
             create_graph: Whether the result can be differentiated, for training.
             directions: Contract the polarization with these, of shape (n_directions, 3), instead of x, y, z.
+            block_size: Atoms whose edges are in memory at once, so that a system of any size fits; None takes all at once.
 
         Returns:
             ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
@@ -146,61 +153,73 @@ class PolarizationModel(torch.nn.Module, ABC):
             (n_frames, 3, 3) in eV/Å^3; ``head_contributions`` a dict of Z* from each head alone.
 
         Raises:
-            ModelError: An element the model has not seen, or a property that its heads do not give.
+            ModelError: An element the model has not seen, a property that its heads do not give, or a block size that is
+                not positive or given in training.
         """
         wanted = set(properties)
         self._check_properties(wanted)
+        _check_block_size(block_size, create_graph)
         species = self._species(graph)
-        env = build_environments(graph, species, len(self.elements), self.r_max)
-        with torch.set_grad_enabled(create_graph or bool(wanted & (_DERIVATIVES | {"head_contributions"}))):
-            out = self._compute(graph, env, wanted, create_graph, directions)
+        sizes = len(self.elements), self.r_max
+        atoms = (build_environments(graph, species, *sizes) if block_size is None
+                 else build_blocks(graph, species, *sizes, block_size))
+        differentiated = create_graph or (block_size is None and bool(wanted & (_DERIVATIVES | {"head_contributions"})))
+        with torch.set_grad_enabled(differentiated):
+            out = self._compute(graph, atoms, wanted, create_graph, directions)
         return out if create_graph else {name: _detach(value) for name, value in out.items()}
 
     def _compute(
-        self, graph: Graph, env: Environments, wanted: set[str], create_graph: bool, directions: Tensor | None
+        self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
     ) -> dict[str, Tensor]:
-        state = self._evaluate(graph, env, list(self.heads), bool(wanted & _DERIVATIVES), not create_graph)
-        out: dict[str, Any] = {}
-        axes = torch.eye(3, dtype=env.vectors.dtype, device=env.vectors.device) if directions is None else directions
+        axes = torch.eye(3).to(atoms.positions) if directions is None else directions
         response = axes if "born_effective_charges" in wanted else None
-        cotangents = sweep(state.forward, env, response, bool(wanted & {"forces", "stress"}), create_graph)
-        if response is not None:
-            out["born_effective_charges"] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes))
-        if wanted & {"forces", "stress"}:
-            forces, virial = assemble_forces(cotangents.energy, env)
-            out["forces"] = env.unsort(forces)
-            if "stress" in wanted:
-                out["stress"] = _stress(virial, graph)
+        state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
+        found = state.found
+        out: dict[str, Any] = {}
+        if found.response is not None:
+            out["born_effective_charges"] = atoms.unsort(self._response(state, found.response, axes))
+        if found.forces is not None:
+            out["forces"] = atoms.unsort(found.forces)
+        if "stress" in wanted and found.virial is not None:
+            out["stress"] = _stress(found.virial, graph)
         if "energy" in wanted:
             out["energy"] = self._energy(state)
         if wanted & {"charges", "dipole", "polarization"}:
             charges = self._charges(state)
-            out["charges"] = env.unsort(charges)
+            out["charges"] = atoms.unsort(charges)
             if wanted & {"dipole", "polarization"}:
                 out["dipole"] = out["polarization"] = self._dipole(state)
         if "dipoles" in wanted:
-            out["dipoles"] = env.unsort(self._atomic_dipoles(state))
+            out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
         if "head_contributions" in wanted:
-            out["head_contributions"] = self._head_contributions(graph, env, axes, create_graph)
+            out["head_contributions"] = self._head_contributions(atoms, axes, create_graph)
         return {name: out[name] for name in wanted}
 
-    def _references(self, env: Environments) -> Tensor:
-        """Reference charges of the atoms, made to sum to zero in each frame."""
-        return self._neutralize(self.reference_charges.to(env.vectors.dtype)[env.species], env)
+    def _evaluate(
+        self, atoms: Environments | Blocks, heads: list[str], directions: Tensor | None, energy: bool, create_graph: bool
+    ) -> State:
+        """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
+        hops = self._hops(atoms, heads, not create_graph)
+        if isinstance(atoms, Environments):
+            return State(evaluate(hops, atoms, directions, energy, create_graph), heads)
+        return State(evaluate_in_blocks(hops, atoms, directions, energy), heads)
 
-    def _neutralize(self, values: Tensor, env: Environments) -> Tensor:
+    def _references(self, atoms: SortedAtoms) -> Tensor:
+        """Reference charges of the atoms, made to sum to zero in each frame."""
+        return self._neutralize(self.reference_charges.to(atoms.positions.dtype)[atoms.species], atoms)
+
+    def _neutralize(self, values: Tensor, atoms: SortedAtoms) -> Tensor:
         """Subtract the sum over each frame from its atoms, in equal parts or in the learned ones of their elements."""
         if self.sum_rule_logits is None:
-            return subtract_mean(values, env)
-        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits)[env.species]
-        parts = (parts / env.sum_over_frames(parts)[env.frame_index]).view(-1, *[1] * (values.dim() - 1))
-        return values - parts * env.sum_over_frames(values)[env.frame_index]
+            return subtract_mean(values, atoms)
+        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits)[atoms.species]
+        parts = (parts / atoms.sum_over_frames(parts)[atoms.frame_index]).view(-1, *[1] * (values.dim() - 1))
+        return values - parts * atoms.sum_over_frames(values)[atoms.frame_index]
 
     def _response(self, state: State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
         """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
-        env = state.env
-        charges = state.total("charges")
-        diagonal = self._references(env) if references else torch.zeros_like(env.vectors[: env.n_atoms, 0])
+        atoms, charges = state.atoms, state.total("charges")
+        diagonal = self._references(atoms) if references else torch.zeros_like(atoms.positions[:, 0])
         if charges is not None:
             diagonal = diagonal + charges
         response = response + diagonal.view(-1, 1, 1) * axes
@@ -208,46 +227,46 @@ class PolarizationModel(torch.nn.Module, ABC):
         if tensors is not None:
             response = response + axes @ tensors
         if self.projects:
-            response = self._neutralize(response, env)
+            response = self._neutralize(response, atoms)
         return response
 
     def _charges(self, state: State) -> Tensor:
         """Charges of the monopole and charge-transfer heads and the references, in e."""
-        charges = self._references(state.env)
+        charges = self._references(state.atoms)
         for part in (state.total("charges"), state.total("transferred")):
             if part is not None:
                 charges = charges + part
-        return self._neutralize(charges, state.env) if self.projects else charges
+        return self._neutralize(charges, state.atoms) if self.projects else charges
 
     def _dipole(self, state: State) -> Tensor:
-        """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å."""
-        env = state.env
-        monopoles = self._references(env)
-        charges = state.total("charges")
+        """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å; large terms cancel."""
+        atoms = state.atoms
+        monopoles = self._references(atoms)
+        charges, dipoles = state.total("charges"), state.total("dipoles")
         if charges is not None:
             monopoles = monopoles + charges
-        monopoles = self._neutralize(monopoles, env) if self.projects else monopoles
-        density = monopoles.unsqueeze(1) * state.graph.positions[env.order]
-        dipoles = state.total("dipoles")
-        return env.sum_over_frames(density if dipoles is None else density + dipoles)
+        monopoles = self._neutralize(monopoles, atoms) if self.projects else monopoles
+        density = monopoles.double().unsqueeze(1) * atoms.positions.double()
+        density = density if dipoles is None else density + dipoles
+        return atoms.sum_over_frames(density).to(atoms.positions.dtype)
 
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
-        own = [sources.dipoles for sources in state.forward.sources() if sources.transferred is None]
+        own = [sources.dipoles for sources in state.found.sources if sources.transferred is None]
         return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
 
     def _head_contributions(
-        self, graph: Graph, env: Environments, axes: Tensor, create_graph: bool
+        self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
     ) -> dict[str, Tensor]:
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
             if name == "energy":
                 continue
-            state = self._evaluate(graph, env, [name], True, not create_graph)
-            cotangents = sweep(state.forward, env, axes, False, create_graph)
-            parts[name] = env.unsort(self._response(state, assemble_response(cotangents, env, axes), axes, references=False))
-        parts["reference"] = env.unsort(self._references(env).view(-1, 1, 1) * axes)
+            state = self._evaluate(atoms, [name], axes, False, create_graph)
+            if state.found.response is not None:
+                parts[name] = atoms.unsort(self._response(state, state.found.response, axes, references=False))
+        parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
         return parts
 
     def _species(self, graph: Graph) -> Tensor:
@@ -273,12 +292,19 @@ class PolarizationModel(torch.nn.Module, ABC):
                 f"{', '.join(sorted(self.provides))}.")
 
 
-def subtract_mean(values: Tensor, env: Environments) -> Tensor:
+def _check_block_size(block_size: int | None, create_graph: bool) -> None:
+    if block_size is not None and block_size < 1:
+        raise ModelError(f"block_size must be at least 1, got {block_size}.")
+    if block_size is not None and create_graph:
+        raise ModelError("block_size cannot be given with create_graph: blocks keep no graph to differentiate. Leave one out.")
+
+
+def subtract_mean(values: Tensor, atoms: SortedAtoms) -> Tensor:
     """Subtract from each atom's value the mean over its frame."""
-    total = env.sum_over_frames(values)
-    count = torch.bincount(env.frame_index, minlength=env.n_frames).to(values.dtype)
+    total = atoms.sum_over_frames(values)
+    count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(values.dtype)
     mean = total / count.view(-1, *[1] * (values.dim() - 1))
-    return values - mean[env.frame_index]
+    return values - mean[atoms.frame_index]
 
 
 def _stress(virial: Tensor, graph: Graph) -> Tensor:

@@ -7,7 +7,6 @@ gathered; the coefficients meet them in one matrix product for each channel.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import combinations_with_replacement, permutations
 from typing import Any
 
@@ -60,9 +59,27 @@ def symmetrize_couplings(couplings: Tensor, degree: int) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def contract_monomials(
-    values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int, frozen: bool = False
-) -> Tensor:
+def raise_couplings(couplings: Tensor, n_components: int, degree: int) -> Tensor:
+    """Couplings of the derivatives of polynomials of one degree.
+
+    Args:
+        couplings: From :func:`symmetrize_couplings`, of shape (n_out, n_monomials, n_paths).
+        n_components: Number of components.
+        degree: Degree of the polynomials.
+
+    Returns:
+        Of shape (n_paths, n_out * n_components, n_monomials of one degree less): what multiplies each monomial in the
+        derivative by each component.
+    """
+    places = {index: place for place, index in enumerate(monomial_indices(n_components, degree))}
+    lower = monomial_indices(n_components, degree - 1) if degree > 1 else [()]
+    table = torch.tensor([[places[tuple(sorted((*index, m)))] for index in lower] for m in range(n_components)])
+    counts = torch.tensor([[index.count(m) + 1 for index in lower] for m in range(n_components)])
+    raised = couplings[:, table] * counts.to(couplings).unsqueeze(2)
+    return raised.permute(3, 0, 1, 2).flatten(1, 2).contiguous()
+
+
+def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int) -> Tensor:
     r"""The product basis: polynomials in the components of each channel, with coefficients per element.
 
     .. math:: B_{i,o c} = \sum_M w_{z_i, o M c} \prod_{m \in M} A_{i, m c}
@@ -72,46 +89,55 @@ def contract_monomials(
         coefficients: For each element that has atoms a tensor of shape (n_channels, n_out, n_monomials).
         counts: Number of atoms of each element that has atoms.
         degree: Highest degree.
-        frozen: Nothing that the values or the coefficients follow from is trained. The pull-back can then be differentiated
-            by what is pulled back, and by nothing else.
 
     Returns:
         Of shape (n_atoms, n_out, n_channels).
     """
-    if frozen:
-        out: Tensor = _FrozenPolynomials.apply(values, list(coefficients), list(counts), degree)
-        return out
     products = monomials(values.permute(2, 1, 0).contiguous(), degree)
     blocks = torch.split(products, list(counts), dim=2)
     parts = [torch.bmm(w, block) for w, block in zip(coefficients, blocks, strict=True)]
     return torch.cat(parts, dim=2).permute(2, 1, 0)
 
 
-class _FrozenPolynomials(torch.autograd.Function):
-    r""":func:`contract_monomials` with constant coefficients.
+def contract_constants(values: Tensor, slopes: Sequence[Sequence[Tensor]], counts: Sequence[int], n_out: int) -> Tensor:
+    """:func:`contract_monomials` where nothing that the values or the coefficients follow from is trained.
 
-    The Jacobian :math:`J_{om} = \partial B_o / \partial A_m` is one matrix product with the monomials of one degree less.
+    The pull-back can be differentiated by what is pulled back, and by nothing else.
+
+    Args:
+        values: As there.
+        slopes: For each element that has atoms and each degree the coefficients of the derivatives, of shape (n_channels,
+            n_out * n_components, n_monomials of one degree less), see :func:`raise_couplings`.
+        counts: As there.
+        n_out: Number of polynomials.
+    """
+    out: Tensor = _Constants.apply(values, slopes, list(counts), n_out)
+    return out
+
+
+class _Constants(torch.autograd.Function):
+    r"""The Jacobian :math:`J_{om} = \partial B_o / \partial A_m` is one matrix product with the monomials of one degree less.
+
     The values follow from it by Euler's theorem, degree by degree, and every pull-back is a short sum.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, coefficients: list[Tensor], counts: list[int], degree: int) -> Tensor:
-        n_components, n_out = values.shape[1], coefficients[0].shape[1]
+    def forward(ctx: Any, values: Tensor, slopes: Sequence[Sequence[Tensor]], counts: list[int], n_out: int) -> Tensor:
+        n_components = values.shape[1]
         out = values.new_empty((values.shape[0], n_out, values.shape[2]))
         jacobian = values.new_empty((values.shape[2], n_out, n_components, values.shape[0]))
-        slopes = [_slope_coefficients(w, n_components, degree) for w in coefficients]
         for parts, atoms, channels in _blocks(values, slopes, counts):
             block = values[atoms, :, channels].permute(2, 1, 0).contiguous()
             shape = (block.shape[0], n_out, n_components, block.shape[2])
-            total = parts[0].unsqueeze(2).expand(-1, -1, block.shape[2]).reshape(shape)
+            total = parts[0].expand(-1, -1, block.shape[2]).reshape(shape)
             scaled = total
-            if degree > 1:
-                products = monomials(block, degree - 1)
+            if len(parts) > 1:
+                products = monomials(block, len(parts) - 1)
                 start = 0
                 for order, part in enumerate(parts[1:], start=2):
                     stop = start + part.shape[2]
                     found = torch.bmm(part, products[:, start:stop]).view(shape)
-                    total, scaled, start = total + found, scaled + found / order, stop
+                    total, scaled, start = total + found, torch.add(scaled, found, alpha=1 / order), stop
             out[atoms, :, channels] = (scaled * block.unsqueeze(1)).sum(dim=2).permute(2, 1, 0)
             jacobian[channels, :, :, atoms] = total
         ctx.save_for_backward(jacobian)
@@ -141,36 +167,8 @@ class _PullPolynomials(torch.autograd.Function):
         return torch.einsum("comn,ncm->noc", jacobian, change.transpose(1, 2)), None
 
 
-def _slope_coefficients(coefficients: Tensor, n_components: int, degree: int) -> list[Tensor]:
-    """Coefficients of dB_o/dA_m, for each degree: of shape (n_channels, n_out * n_components, n_monomials of one degree less).
-
-    The first has no monomial axis.
-    """
-    n_channels, n_out, _ = coefficients.shape
-    out, start = [], 0
-    for order in range(1, degree + 1):
-        places, multiplicity = _raised_monomials(n_components, order)
-        size = len(monomial_indices(n_components, order))
-        part = coefficients[:, :, start : start + size][:, :, places.to(coefficients.device)]
-        part = (part * multiplicity.to(coefficients)).reshape(n_channels, n_out * n_components, -1)
-        out.append(part.squeeze(2) if order == 1 else part)
-        start += size
-    return out
-
-
-@lru_cache
-def _raised_monomials(n_components: int, degree: int) -> tuple[Tensor, Tensor]:
-    """Which monomial each component times each monomial of one degree less is, and how often it holds that component."""
-    places = {index: place for place, index in enumerate(monomial_indices(n_components, degree))}
-    lower = monomial_indices(n_components, degree - 1) if degree > 1 else [()]
-    raised = [[tuple(sorted((*index, m))) for index in lower] for m in range(n_components)]
-    table = torch.tensor([[places[index] for index in row] for row in raised])
-    counts = torch.tensor([[index.count(m) for index in row] for m, row in enumerate(raised)])
-    return table, counts
-
-
 def _blocks(
-    values: Tensor, coefficients: Sequence[list[Tensor]], counts: Sequence[int]
+    values: Tensor, coefficients: Sequence[Sequence[Tensor]], counts: Sequence[int]
 ) -> Iterator[tuple[list[Tensor], slice, slice]]:
     """Coefficients, atoms and channels of blocks of one element each."""
     start, n_channels = 0, values.shape[2]

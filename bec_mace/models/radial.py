@@ -6,11 +6,13 @@ would be computed once for each component of the polarization; here R(r) and dR/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_BLOCK_EDGES = 512  # On the CPU: their hidden units stay in the cache.
 
 
 def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,3 +59,31 @@ def silu_with_derivative(values: Tensor, slopes: Tensor, scale: float) -> tuple[
     out = values * gate
     slope = (gate + out * (1 - gate)) * slopes
     return out * scale, slope * scale
+
+
+def constant_network(
+    values: Tensor, slopes: Tensor, hidden: Sequence[Tensor], scales: Sequence[float], last: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A radial network without gradients, and its derivative, block by block of edges.
+
+    Args:
+        values: Of shape (n, n_functions).
+        slopes: Their derivatives.
+        hidden: Weights of the hidden layers, of shape (n_in, n_out).
+        scales: Of the SiLU of each.
+        last: Weights of the last layer, of shape (n_paths, n_in, n_channels).
+
+    Returns:
+        Both of shape (n_paths, n, n_channels).
+    """
+    n, n_paths = values.shape[0], last.shape[0]
+    out = values.new_empty((2, n_paths, n, last.shape[2]))
+    step = _BLOCK_EDGES if values.device.type == "cpu" else max(1, n)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        value, slope = values[rows], slopes[rows]
+        for weight, scale in zip(hidden, scales, strict=True):
+            value, slope = silu_with_derivative(value @ weight, slope @ weight, scale)
+        for target, source in zip(out, (value, slope), strict=True):
+            torch.bmm(source.expand(n_paths, -1, -1), last, out=target[:, rows])
+    return out[0], out[1]

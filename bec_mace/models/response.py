@@ -12,79 +12,19 @@ with d = r_r - r_s', the pair picks up the arm,
 
 and the edge vector's cotangents c = J_d^T g and C_a = J_d^T G_a give +C_a to the receiver and -(C_a + d_a c) to the sender.
 Dipoles, charge flows and energies are functions of edge vectors alone: they start in the channel G_a, or in a channel of
-their own, and need no arm. The engine knows nothing of the network but the contract of :class:`Stage`.
+their own, and need no arm. The engine knows nothing of the network but the contract of :class:`~bec_mace.models.stages.Stage`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from bec_mace.models.environments import Environments
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a stage adds to the sources.
-
-    Attributes:
-        charges: Charges whose polarization is charge times position, of shape (n_atoms,), in e.
-        dipoles: Polarization that depends on edge vectors alone, of shape (n_atoms, 3), in e Å.
-        energies: Of shape (n_atoms,), in eV.
-        transferred: Charges whose polarization is already among the dipoles, of shape (n_atoms,), in e.
-    """
-
-    charges: Tensor | None = None
-    dipoles: Tensor | None = None
-    energies: Tensor | None = None
-    transferred: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class EdgePart:
-    """The edge work of a stage, pulled back by the stage itself for all channels at once.
-
-    Attributes:
-        messages: What the edges hand to the node work: a tensor to differentiate with respect to.
-        pull: From cotangents of the messages, one for each channel, those of the gathered features (None where
-            ``needed`` is false) and those of the edge features.
-    """
-
-    messages: Tensor
-    pull: Callable[[list[Tensor], bool], tuple[list[Tensor | None], list[list[Tensor | None]]]]
-
-
-@dataclass(frozen=True)
-class StageOutput:
-    """What a stage gives.
-
-    Attributes:
-        node_feats: New node features; None where the stage only adds to the sources.
-        sources: The stage's share of the sources.
-        edge_part: Where the stage pulls back its edge work itself; None leaves it to autograd.
-    """
-
-    node_feats: Tensor | None
-    sources: Sources
-    edge_part: EdgePart | None = None
-
-
-class Stage(Protocol):
-    """One hop of a model. A network has one for each layer."""
-
-    def prepare(self, node_feats: Tensor) -> Tensor:
-        """What neighbours gather, of shape (n_components, n_atoms, n_channels), from node features."""
-        ...
-
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
-    ) -> StageOutput:
-        """New node features and sources from own features, gathered ones, and functions of the edge vectors."""
-        ...
+from bec_mace.models.stages import Evaluation, Hops, Sources, Stage, StageOutput
 
 
 @dataclass(frozen=True)
@@ -103,15 +43,30 @@ class Cotangents:
 
 
 @dataclass
-class _Record:
-    """The graph of one stage, cut at the gather."""
+class Record:
+    """The graph of one stage, cut at the gather.
+
+    Attributes:
+        node_feats: What the stage read of the atoms themselves.
+        sender_feats: What it gathered.
+        edge_feats: Functions of the edge vectors.
+        out: What it gave.
+        first: Whether its features do not depend on positions yet.
+    """
 
     node_feats: Tensor
-    gather_feats: Tensor
-    prepared: Tensor
     sender_feats: Tensor
     edge_feats: list[Tensor]
     out: StageOutput
+    first: bool
+
+
+@dataclass
+class _Gather:
+    """Where the gather of a stage comes from."""
+
+    node_feats: Tensor
+    prepared: Tensor
 
 
 @dataclass
@@ -121,27 +76,46 @@ class Forward:
     Attributes:
         vectors: The edge vectors that the stages saw.
         edge_feats: Functions of them that all stages share.
+        node_feats: Features after the last stage that changed them.
         records: The graph of each stage.
+        gathers: What each stage gathered from.
     """
 
     vectors: Tensor
     edge_feats: list[Tensor]
-    records: list[_Record]
+    node_feats: Tensor
+    records: list[Record] = field(default_factory=list)
+    gathers: list[_Gather] = field(default_factory=list)
 
     def sources(self) -> list[Sources]:
         """The sources of each stage."""
         return [record.out.sources for record in self.records]
 
-    def node_feats(self) -> Tensor:
-        """Features after the last stage that changed them."""
-        return [record.out.node_feats for record in self.records if record.out.node_feats is not None][-1]
+
+def evaluate(
+    hops: Hops, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool = False
+) -> Evaluation:
+    """Evaluate a model with all edges in memory.
+
+    Args:
+        hops: The model.
+        env: The atomic environments.
+        directions: Directions of the polarization to respond along, of shape (n_directions, 3); None leaves it out.
+        energy: Whether to differentiate the energy.
+        create_graph: Whether the result can be differentiated again.
+    """
+    forward = evaluate_stages(hops.stages, hops.node_feats, env, hops.embed_edges, directions is not None or energy)
+    cotangents = sweep(forward, env, directions, energy, create_graph)
+    response = None if directions is None else assemble_response(cotangents, env, directions)
+    forces, virial = assemble_forces(cotangents.energy, env) if energy else (None, None)
+    return Evaluation(env, forward.sources(), forward.node_feats, response, forces, virial)
 
 
 def evaluate_stages(
     stages: Sequence[Stage],
     node_feats: Tensor,
     env: Environments,
-    embed_edges: Callable[[Tensor], Sequence[Tensor]],
+    embed_edges: Callable[[Tensor, Environments], Sequence[Tensor]],
     derivatives: bool,
 ) -> Forward:
     """Run all stages and keep what the sweep needs.
@@ -154,23 +128,33 @@ def evaluate_stages(
         derivatives: Whether :func:`sweep` will follow.
     """
     vectors = env.vectors.detach().requires_grad_(derivatives)
-    edge_feats = list(embed_edges(vectors))
-    records: list[_Record] = []
+    edge_feats = list(embed_edges(vectors, env))
+    forward, first = Forward(vectors, edge_feats, node_feats), True
     for stage in stages:
-        own, gather_feats = _alias(node_feats), _alias(node_feats)
+        own, gather_feats = _alias(forward.node_feats), _alias(forward.node_feats)
         shared = [_alias(value) for value in edge_feats]
         prepared = stage.prepare(gather_feats)
         sender_feats = env.gather(prepared)
         out = stage.propagate(own, sender_feats, shared, env)
-        records.append(_Record(own, gather_feats, prepared, sender_feats, shared, out))
+        sources = replace(out.sources, transferred=_transferred(out.sources.flow, env))
+        forward.records.append(Record(own, sender_feats, shared, replace(out, sources=sources), first))
+        forward.gathers.append(_Gather(gather_feats, prepared))
         if out.node_feats is not None:
-            node_feats = out.node_feats
-    return Forward(vectors, edge_feats, records)
+            forward.node_feats, first = out.node_feats, False
+    return forward
 
 
 def _alias(value: Tensor) -> Tensor:
     """The same values as a tensor that can be differentiated with respect to, apart from its other uses."""
     return value.view_as(value) if value.requires_grad else value
+
+
+def _transferred(flow: Tensor | None, env: Environments) -> Tensor | None:
+    return None if flow is None else env.sum_over_slots(flow) - env.sum_over_senders(flow)
+
+
+Channel = str | int
+"""A channel of the sweep: "charge", "energy", or the number of a direction."""
 
 
 def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool) -> Cotangents:
@@ -183,72 +167,94 @@ def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy
         energy: Whether to differentiate the energy.
         create_graph: Whether the result can be differentiated again.
     """
-    axes = [] if directions is None else list(range(directions.shape[0]))
-    channels: list[Channel] = [*axes]
-    if axes and any(sources.charges is not None for sources in forward.sources()):
-        channels.insert(0, "charge")
-    if energy:
-        channels.append("energy")
-    walk = _Sweep(forward, env, directions, channels, create_graph)
-    for record in reversed(forward.records):
-        walk.step(record)
-    found = walk.edge_cotangents()
-    return Cotangents(found.get("charge"), [found.get(axis) for axis in axes], found.get("energy"))
+    puller = Puller(directions, energy, create_graph)
+    node: dict[Channel, Tensor | None] = {}
+    edges: dict[Channel, list[Tensor | None]] = {}
+    for record, gather in zip(reversed(forward.records), reversed(forward.gathers), strict=True):
+        pulled = puller.step(record, env, node)
+        for channel, values in pulled.edges.items():
+            held = edges.get(channel, [None] * len(values))
+            edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
+        node = {} if record.first else pulled.own
+        for channel, moment in pulled.moments():
+            seeds = [(gather.prepared, env.sum_gathered(moment))]
+            node[channel] = _add(node[channel], puller.pull(seeds, [gather.node_feats])[0])
+    return puller.cotangents(forward.edge_feats, edges, forward.vectors)
 
 
-Channel = str | int
-"""A channel of the sweep: "charge", "energy", or the number of a direction."""
+@dataclass
+class Pulled:
+    """Cotangents of what one stage read, by channel.
+
+    Attributes:
+        own: Of the atoms' own features; empty for features that do not depend on positions.
+        senders: Of the gathered features, without the arm.
+        edges: Of the functions of the edge vectors.
+        arms: The arm along each direction, where the charge's channel is there.
+    """
+
+    own: dict[Channel, Tensor | None] = field(default_factory=dict)
+    senders: dict[Channel, Tensor | None] = field(default_factory=dict)
+    edges: dict[Channel, list[Tensor | None]] = field(default_factory=dict)
+    arms: list[Tensor] = field(default_factory=list)
+
+    def moments(self) -> Iterator[tuple[Channel, Tensor]]:
+        """Cotangents of the gathered features with what the directions pick up across the edge, one at a time."""
+        charge = self.senders.get("charge")
+        for channel in self.own:
+            value = self.senders.get(channel)
+            if isinstance(channel, int) and charge is not None and self.arms:
+                arm = self.arms[channel].unsqueeze(1)
+                value = charge * arm if value is None else torch.addcmul(value, charge, arm)
+            if value is not None:
+                yield channel, value
 
 
-class _Sweep:
-    """The running cotangents of each channel."""
+class Puller:
+    """Pulls the cotangents of all channels back through the graph of a stage.
 
-    def __init__(
-        self, forward: Forward, env: Environments, directions: Tensor | None, channels: list[Channel], create_graph: bool
-    ) -> None:
-        self.forward, self.env, self.create_graph = forward, env, create_graph
-        self.directions, self.channels = directions, channels
-        self.arms = None if directions is None else (env.vectors @ directions.T).unbind(1)
-        self.node: dict[Channel, Tensor | None] = {}
-        self.edges: dict[Channel, list[Tensor | None]] = {}
+    Args:
+        directions: Directions of the polarization, of shape (n_directions, 3); None leaves it out.
+        energy: Whether to differentiate the energy.
+        create_graph: Whether the result can be differentiated again.
+    """
 
-    def step(self, record: _Record) -> None:
-        """Pull every channel back through one stage."""
-        first = record is self.forward.records[0]  # Features before the first stage do not depend on positions.
-        own: dict[Channel, Tensor | None] = {}
-        at_senders: dict[Channel, Tensor | None] = {}
-        part = record.out.edge_part
+    def __init__(self, directions: Tensor | None, energy: bool, create_graph: bool) -> None:
+        self.directions, self.create_graph = directions, create_graph
+        self.axes = [] if directions is None else list(range(directions.shape[0]))
+        self.channels: list[Channel] = ["charge", *self.axes] if self.axes else []
+        if energy:
+            self.channels.append("energy")
+
+    def step(self, record: Record, env: Environments, node: Mapping[Channel, Tensor | None]) -> Pulled:
+        """From cotangents of the features that a stage gave, ``node``, to those of all that it read."""
+        first, part = record.first, record.out.edge_part
+        out = Pulled()
         at_messages: dict[Channel, Tensor] = {}
         for channel in self.channels:
-            seeds = self._seeds(record, channel)
-            inputs = [] if first else [record.node_feats]
-            inputs += [part.messages] if part else [*([] if first else [record.sender_feats]), *record.edge_feats]
-            pulled = self._pull(seeds, inputs)
-            own[channel] = None if first else pulled.pop(0)
+            seeds = self._seeds(record, channel, node.get(channel))
+            own, at_edge_work, *out.edges[channel] = self.pull(seeds, [
+                None if first else record.node_feats,
+                part.messages if part else None if first else record.sender_feats,
+                *record.edge_feats])
+            if not first:
+                out.own[channel] = own
             if part is None:
-                at_senders[channel] = None if first else pulled.pop(0)
-                self._collect(channel, pulled)
-            elif pulled[0] is not None:
-                at_messages[channel] = pulled[0]
+                out.senders[channel] = at_edge_work
+            elif at_edge_work is not None:
+                at_messages[channel] = at_edge_work
         if part is not None and at_messages:
             senders, edges = part.pull(list(at_messages.values()), not first)
             for channel, at_sender, at_edges in zip(at_messages, senders, edges, strict=True):
-                at_senders[channel] = at_sender
-                self._collect(channel, at_edges)
-        for channel in () if first else self.channels:
-            moment = self._with_arm(channel, at_senders.get(channel), at_senders.get("charge"))
-            self.node[channel] = _add(own[channel], self._to_nodes(record, moment))
+                out.senders[channel] = at_sender
+                out.edges[channel] = [_add(old, new) for old, new in zip(out.edges[channel], at_edges, strict=True)]
+        if not first and self.directions is not None and out.senders.get("charge") is not None:
+            out.arms = list((env.vectors @ self.directions.T).unbind(1))
+        return out
 
-    def _with_arm(self, channel: Channel, moment: Tensor | None, charge: Tensor | None) -> Tensor | None:
-        """What a direction's channel picks up from the charge's across the edge."""
-        if not isinstance(channel, int) or charge is None or self.arms is None:
-            return moment
-        arm = self.arms[channel].unsqueeze(1)
-        return charge * arm if moment is None else torch.addcmul(moment, charge, arm)
-
-    def _seeds(self, record: _Record, channel: Channel) -> list[tuple[Tensor, Tensor]]:
+    def _seeds(self, record: Record, channel: Channel, cotangent: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         seeds = []
-        cotangent, out, sources = self.node.get(channel), record.out.node_feats, record.out.sources
+        out, sources = record.out.node_feats, record.out.sources
         if cotangent is not None:
             # A stage without new features hands the cotangent of its successors on to its own input.
             seeds.append((record.node_feats if out is None else out, cotangent))
@@ -260,35 +266,29 @@ class _Sweep:
             seeds.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
         return [(output, seed) for output, seed in seeds if output.requires_grad]
 
-    def _pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: list[Tensor]) -> list[Tensor | None]:
-        places = [place for place, value in enumerate(inputs) if value.requires_grad]
+    def pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The vector-Jacobian product of pairs of outputs and cotangents, for each input; None where there is none."""
+        wanted = [(place, value) for place, value in enumerate(inputs) if value is not None and value.requires_grad]
         pulled: list[Tensor | None] = [None] * len(inputs)
-        if seeds and places:
+        if seeds and wanted:
             outputs, cotangents = zip(*seeds, strict=True)
             found = torch.autograd.grad(
-                outputs, [inputs[place] for place in places], cotangents, retain_graph=True,
-                create_graph=self.create_graph, allow_unused=True)
-            for place, value in zip(places, found, strict=True):
+                outputs, [value for _, value in wanted], cotangents, retain_graph=True, create_graph=self.create_graph,
+                allow_unused=True)
+            for (place, _), value in zip(wanted, found, strict=True):
                 pulled[place] = value
         return pulled
 
-    def _to_nodes(self, record: _Record, at_senders: Tensor | None) -> Tensor | None:
-        if at_senders is None:
-            return None
-        return self._pull([(record.prepared, self.env.sum_gathered(at_senders))], [record.gather_feats])[0]
-
-    def _collect(self, channel: Channel, values: list[Tensor | None]) -> None:
-        held = self.edges.setdefault(channel, [None] * len(values))
-        self.edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
-
-    def edge_cotangents(self) -> dict[Channel, Tensor | None]:
-        """The cotangent of the edge vectors in each channel, all stages together."""
+    def cotangents(
+        self, edge_feats: Sequence[Tensor], held: Mapping[Channel, list[Tensor | None]], vectors: Tensor
+    ) -> Cotangents:
+        """Those of the edge vectors, from those of the functions of them."""
         found = {}
-        for channel, held in self.edges.items():
-            pairs = zip(self.forward.edge_feats, held, strict=True)
+        for channel, values in held.items():
+            pairs = zip(edge_feats, values, strict=True)
             seeds = [(feats, value) for feats, value in pairs if value is not None and feats.requires_grad]
-            found[channel] = self._pull(seeds, [self.forward.vectors])[0]
-        return found
+            found[channel] = self.pull(seeds, [vectors])[0]
+        return Cotangents(found.get("charge"), [found.get(axis) for axis in self.axes], found.get("energy"))
 
 
 def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -303,14 +303,17 @@ def assemble_response(cotangents: Cotangents, env: Environments, directions: Ten
     Returns:
         Of shape (n_atoms, n_directions, 3), in e, atoms in sorted order.
     """
-    n_directions = directions.shape[0]
+    at_receivers, at_senders = ends_of_response(cotangents, env, directions)
+    return env.sum_over_slots(at_receivers) - env.sum_over_senders(at_senders)
+
+
+def ends_of_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """What each edge adds to the response of its receiver and takes from its sender's, (n_edges, n_directions, 3), in e."""
     zero = env.vectors.new_zeros(env.vectors.shape)
     moments = torch.stack([zero if value is None else value for value in cotangents.moments], dim=1)
-    at_senders = moments
-    if cotangents.charge is not None:
-        at_senders = moments + (env.vectors @ directions.T).unsqueeze(2) * cotangents.charge.unsqueeze(1)
-    total = env.sum_over_slots(moments) - env.sum_over_senders(at_senders)
-    return total.view(env.n_atoms, n_directions, 3)
+    if cotangents.charge is None:
+        return moments, moments
+    return moments, moments + (env.vectors @ directions.T).unsqueeze(2) * cotangents.charge.unsqueeze(1)
 
 
 def assemble_forces(cotangent: Tensor | None, env: Environments) -> tuple[Tensor, Tensor]:
@@ -318,5 +321,10 @@ def assemble_forces(cotangent: Tensor | None, env: Environments) -> tuple[Tensor
     if cotangent is None:
         cotangent = torch.zeros_like(env.vectors)
     forces = env.sum_over_senders(cotangent) - env.sum_over_slots(cotangent)
+    return forces, virial_of(cotangent, env)
+
+
+def virial_of(cotangent: Tensor, env: Environments) -> Tensor:
+    """The sum of d (x) dE/dd over the edges of each frame, of shape (n_frames, 3, 3), in eV."""
     virial = torch.einsum("nsa,nsb->nab", env.vectors.view(env.n_atoms, -1, 3), cotangent.view(env.n_atoms, -1, 3))
-    return forces, env.sum_over_frames(virial)
+    return env.sum_over_frames(virial)

@@ -7,70 +7,28 @@ of DistributedDataParallel do not allow.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from bec_mace.errors import TrainingError
+from bec_mace.parallel import DTYPES, process_grid
+from bec_mace.parallel import launch as launch_processes
 
+__all__ = ["DTYPES", "copy_from_first", "launch", "process_grid", "share", "sum_gradients", "sum_over_processes"]
 Item = TypeVar("Item")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-WAIT = timedelta(hours=2)
-"""How long a process waits for the others: the first evaluates alone at the end of a run."""
-
-
-def process_grid(num_processes: int) -> tuple[int, int]:
-    """Processes per node and nodes, from torchrun's or SLURM's environment, else ``(num_processes, 1)``."""
-    environment = os.environ
-    if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
-        local = int(environment["LOCAL_WORLD_SIZE"])
-        return local, int(environment["WORLD_SIZE"]) // local
-    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        nodes = int(environment.get("SLURM_NNODES", "1"))
-        return int(environment["SLURM_NTASKS"]) // nodes, nodes
-    return num_processes, 1
 
 
 def launch(device: str = "auto", precision: str = "float32", num_processes: int = 1) -> Fabric:
-    """Start Fabric on a device, with as many processes as torchrun, SLURM or the configuration say.
-
-    Args:
-        device: ``"auto"`` (CUDA when there is one, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        precision: ``"float32"`` or ``"float64"``.
-        num_processes: Processes to start when neither torchrun nor SLURM has started them.
+    """Start Fabric as :func:`bec_mace.parallel.launch` does.
 
     Raises:
         TrainingError: If the device is not there or not supported.
     """
-    kind, _, index = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda"):
-        raise TrainingError(f"device: training runs on cpu or cuda, not on {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"device: {device!r} asked for, but torch finds no CUDA device; use 'cpu' or 'auto'")
-    per_node, nodes = process_grid(num_processes)
-    if index and per_node * nodes > 1:
-        raise TrainingError(f"device: {device!r} names one device, but {per_node * nodes} processes run; use {kind!r}")
-    # Fabric announces its processes at level INFO with banners; our own log says how many there are.
-    for name in ("lightning_fabric", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(index)] if index else per_node,
-        num_nodes=nodes,
-        strategy=DDPStrategy(timeout=WAIT) if per_node * nodes > 1 else "auto",
-        precision="64-true" if precision == "float64" else "32-true",
-    )
-    fabric.launch()
-    return fabric
+    return launch_processes(TrainingError, device, precision, num_processes)
 
 
 def share(fabric: Fabric, items: Sequence[Item]) -> list[Item]:

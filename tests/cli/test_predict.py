@@ -1,3 +1,7 @@
+import os
+import re
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -5,15 +9,17 @@ from ase.io import read
 
 from bec_mace.cli import predict as command
 from bec_mace.data import read_frames
-from bec_mace.inference import predict
+from bec_mace.inference import predict, read_predictions
+from bec_mace.inference.partial import Part
 from bec_mace.models import load_model
 
 
 def test_prediction_is_what_the_model_gives_in_order(run, model_path, small_frames):
     result = run("predict", model_path, small_frames, "-o", "out.extxyz", "--batch-size", 2, "--precision", "float64")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == ("3 structures with predicted_becs, predicted_charges, predicted_energy, predicted_forces "
-                             "in out.extxyz\n")
+    numbers, names = result.stdout.splitlines()
+    assert re.fullmatch(r"3 structures, 10 atoms; \d+ atoms/s, \d+% of the time in the model", numbers)
+    assert names == "predicted_becs, predicted_charges, predicted_energy, predicted_forces in out.extxyz"
     model = load_model(model_path, dtype=torch.float64)
     names = ("born_effective_charges", "charges", "energy", "forces")
     written = read("out.extxyz", ":")
@@ -49,6 +55,8 @@ def test_lists_and_globs_keep_their_order(run, model_path, small_frames, tmp_pat
     (["DATA", "-o", "."], "is a folder; name a file"),
     (["DATA", "-o", "DATA"], "is one of the structures to read"),
     (["DATA", "-o", "out.xyz", "--device", "cuda:99"], "--device cuda:99: torch cannot use it"),
+    (["DATA", "-o", "out.xyz", "--batch-size", "0"], "'0' is neither a whole number from 1 nor 'auto'"),
+    (["DATA", "-o", "out.xyz", "--batch-size", "all"], "'all' is neither a whole number from 1 nor 'auto'"),
     (["DATA", "-o", "out.xyz", "--device", "gpu"], "--device gpu: torch cannot use it"),
 ])
 def test_mistakes(run, model_path, small_frames, arguments, message):
@@ -64,21 +72,64 @@ def test_an_unknown_element_is_named(run, model_path, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["co.xyz"]
 
 
-def test_a_stopped_prediction_leaves_the_old_file(run, model_path, small_frames, tmp_path, monkeypatch):
-    def stop(model, frames, names, batch_size):
-        yield {"born_effective_charges": np.zeros((4, 3, 3))}
+def test_a_stopped_prediction_leaves_the_old_file_and_goes_on(run, model_path, small_frames, tmp_path, monkeypatch):
+    append = Part.append
+
+    def stop(self, done):
+        append(self, done)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bec_mace.inference.predict", stop)
     (tmp_path / "out.xyz").write_text("old")
-    result = run("predict", model_path, small_frames, "-o", "out.xyz")
-    assert result.exit_code == 130
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.xyz", "old")]
+    command = ("predict", model_path, small_frames, "-o", "out.xyz", "--batch-size", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Part, "append", stop)
+        result = run(*command)
+    assert result.exit_code == 130 and "Go on with the same command and --resume." in result.stderr
+    assert (tmp_path / "out.xyz").read_text() == "old"
+    result = run(*command)
+    assert result.exit_code == 2 and "holds an unfinished prediction; go on with it (--resume)" in result.stderr
+    result = run(*command, "--resume")
+    assert result.exit_code == 0 and "3 structures, 1 of them before, 10 atoms" in result.stdout
+    assert "going on behind 1 structures" in result.stderr
+    assert len(read("out.xyz", ":")) == 3 and not (tmp_path / "out.xyz.partial").exists()
+
+
+def test_termination_is_a_stop(run, model_path, small_frames, tmp_path, monkeypatch):
+    append = Part.append
+
+    def kill(self, done):
+        append(self, done)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Part, "append", kill)
+    result = run("predict", model_path, small_frames, "-o", "out.xyz", "--batch-size", 2)
+    assert result.exit_code == 130 and "Stopped by SIGTERM. Go on with the same command and --resume." in result.stderr
+    assert len(read("out.xyz.partial/0.extxyz", ":")) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_hdf5_by_the_name_of_the_output(run, model_path, small_frames, tmp_path):
+    result = run("predict", model_path, small_frames, "-o", "out.h5", "--workers", 0)
+    assert result.stdout.splitlines()[1] == "born_effective_charges, charges, energy, forces in out.h5"
+    assert [len(frame) for frame, _ in read_predictions(tmp_path / "out.h5")] == [4, 3, 3]
+
+
+def test_one_process_of_a_launcher_is_no_group(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert command.start_processes("cpu", "float32") is None
 
 
 def test_the_progress_bar_is_for_terminals(monkeypatch, capsys):
-    assert list(command._with_progress(iter([{}, {}]), 2)) == [{}, {}]
+    with command.progress_bar() as advance:
+        advance(2, 10)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert list(command._with_progress(iter([{}, {}]), 2)) == [{}, {}]
-    assert "2/2" in capsys.readouterr().err
+    with command.progress_bar() as advance:
+        advance(2, 10)
+    shown = capsys.readouterr().err
+    assert "2 structures" in shown and "atoms/s" in shown
+    with command.progress_bar(first=False) as advance:
+        advance(2, 10)
+    assert capsys.readouterr().err == ""

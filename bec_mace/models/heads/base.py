@@ -8,20 +8,24 @@ import torch
 from torch import Tensor
 
 from bec_mace.models.environments import Environments
-from bec_mace.models.response import Sources
+from bec_mace.models.stages import Sources
 
 
 class Head(torch.nn.Module):
     """A head reads node features of shape (n_atoms, n_components, n_channels) after each layer.
 
-    A subclass overrides :meth:`read`, or, where it needs another hop, :meth:`stage`; ``provides`` names the properties
-    it makes possible.
+    A subclass overrides :meth:`read`, or, where it needs another hop, :meth:`stage`; ``provides`` names the properties it
+    makes possible.
     """
 
     provides: frozenset[str] = frozenset()
 
     def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:
         """The head's share of the sources after one layer."""
+        return Sources()
+
+    def read_edges(self, edge_feats: Sequence[Tensor], env: Environments) -> Sources:
+        """The head's share of the sources that follows from the edges alone."""
         return Sources()
 
     def stage(self) -> torch.nn.Module | None:

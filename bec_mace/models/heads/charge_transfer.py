@@ -11,7 +11,7 @@ from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
 from bec_mace.models.radial import with_derivative
-from bec_mace.models.response import Sources, StageOutput
+from bec_mace.models.stages import Sources, StageOutput
 
 
 class ChargeTransferHead(Head):
@@ -68,7 +68,7 @@ class FlowStage(torch.nn.Module):
         flow = self.flow(node_feats, sender_feats, edge_feats, env)
         return StageOutput(None, Sources(
             dipoles=env.sum_over_slots(flow.unsqueeze(1) * vectors),
-            transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow),
+            flow=flow,
         ))
 
     def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments) -> Tensor:

@@ -9,7 +9,7 @@ from bec_mace.errors import ModelError
 from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
-from bec_mace.models.response import Sources
+from bec_mace.models.stages import Sources
 
 
 class DipoleHead(Head):

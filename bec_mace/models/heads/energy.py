@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, ScalarReadouts
 from bec_mace.models.heads.features import Features
-from bec_mace.models.heads.repulsion import RepulsionStage
-from bec_mace.models.response import Sources
+from bec_mace.models.heads.repulsion import Repulsion
+from bec_mace.models.stages import Sources
 
 
 class EnergyHead(Head):
@@ -17,7 +19,7 @@ class EnergyHead(Head):
 
     The reference energies stay Python numbers: total energies are too large for float32. On the backbone of a mace model the
     readouts, the scale and the references are those of that model. Elsewhere a wall keeps atoms from coming closer than any
-    two in the training data, see :class:`~bec_mace.models.heads.repulsion.RepulsionStage`.
+    two in the training data, see :class:`~bec_mace.models.heads.repulsion.Repulsion`.
 
     Args:
         features: What the head reads.
@@ -28,7 +30,7 @@ class EnergyHead(Head):
 
     def __init__(self, features: Features, wall: bool = True) -> None:
         super().__init__()
-        self.wall = RepulsionStage(torch.tensor(features.shortest_distances)) if wall and features.shortest_distances else None
+        self.wall = Repulsion(torch.tensor(features.shortest_distances)) if wall and features.shortest_distances else None
         self.readouts: ScalarReadouts | MaceReadouts = (
             ScalarReadouts(features.n_layers, features.n_channels, features.readout_mlp) if features.mace_readouts is None
             else MaceReadouts(features.n_channels, features.mace_readouts, features.mace_gate))
@@ -40,9 +42,9 @@ class EnergyHead(Head):
         energies = self.readouts(layer, node_feats)
         return Sources() if energies is None else Sources(energies=energies * self.scale)
 
-    def stage(self) -> torch.nn.Module | None:
-        """The wall, where the data say how close atoms come."""
-        return self.wall
+    def read_edges(self, edge_feats: Sequence[Tensor], env: Environments) -> Sources:
+        """Energies of the wall, where the data say how close atoms come."""
+        return Sources() if self.wall is None else Sources(energies=self.wall(edge_feats[2], env))
 
     def references(self, species: Tensor) -> Tensor:
         """Reference energy of each atom, of shape (n_atoms,), float64, in eV."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, ScalarReadouts
 from bec_mace.models.heads.features import Features
-from bec_mace.models.response import Sources
+from bec_mace.models.stages import Sources
 
 
 class MonopoleHead(Head):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from bec_mace.models.environments import Environments
-from bec_mace.models.response import Sources, StageOutput
 
 STIFFNESS = 5000.0
 """K in eV; a pair that is 10 % closer than where the wall begins costs 5 eV."""
@@ -17,7 +14,7 @@ BEGIN = 0.95
 """Where the wall begins, as a fraction of the shortest distance in the data: dynamics goes a little beyond them."""
 
 
-class RepulsionStage(torch.nn.Module):
+class Repulsion(torch.nn.Module):
     r"""Energy of pairs that are closer than the data reach, :math:`E = K \sum_{i<j} \max(0, 1 - r_{ij} / d_{z_i z_j})^3`.
 
     d is 0.95 times the shortest distance of the two elements in the training frames. From there on the wall is exactly zero,
@@ -34,16 +31,9 @@ class RepulsionStage(torch.nn.Module):
         super().__init__()
         self.register_buffer("distances", BEGIN * distances, persistent=False)
 
-    def prepare(self, node_feats: Tensor) -> Tensor:
-        """Nothing is gathered but the elements, which the environments know."""
-        return node_feats.new_zeros((1, node_feats.shape[0], 0))
-
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
-    ) -> StageOutput:
-        """Energies of shape (n_atoms,), in eV, half of each pair's for either atom."""
-        lengths = edge_feats[2].squeeze(1)
+    def forward(self, lengths: Tensor, env: Environments) -> Tensor:
+        """Energies of shape (n_atoms,), in eV, half of each pair's for either atom, from lengths of shape (n_edges, 1)."""
         receivers = env.species.repeat_interleave(env.n_slots)
-        shortest = self.distances[receivers, env.species[env.sender]].clamp(min=1e-3)
-        inside = (1 - lengths / shortest).clamp(min=0)
-        return StageOutput(None, Sources(energies=env.sum_over_slots(0.5 * STIFFNESS * inside**3)))
+        shortest = self.distances[receivers, env.all_species[env.sender]].clamp(min=1e-3)
+        inside = (1 - lengths.squeeze(1) / shortest).clamp(min=0)
+        return env.sum_over_slots(0.5 * STIFFNESS * inside**3)

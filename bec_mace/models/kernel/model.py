@@ -26,13 +26,13 @@ from bec_mace.config_checks import HEAD_PROPERTIES
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
-from bec_mace.models.environments import Environments, build_environments
+from bec_mace.models.environments import Blocks, Environments, SortedAtoms, build_environments
 from bec_mace.models.kernel.basis import RadialBasis
 from bec_mace.models.kernel.density import Density
 from bec_mace.models.kernel.descriptors import Descriptors
 from bec_mace.models.kernel.stage import KernelStage
-from bec_mace.models.polarization import PolarizationModel, State
-from bec_mace.models.response import evaluate_stages
+from bec_mace.models.polarization import PolarizationModel
+from bec_mace.models.stages import Hops
 
 MAX_INVARIANTS = 20000
 DEVIATION = "born_effective_charges_std"
@@ -153,22 +153,21 @@ class KernelModel(PolarizationModel):
         """The atomic environments of a batch, atoms sorted by element."""
         return build_environments(graph, self._species(graph), len(self.elements), self.r_max)
 
-    def element_of(self, env: Environments) -> Tensor:
+    def element_of(self, atoms: SortedAtoms) -> Tensor:
         """One column per element, 1 where an atom is of it, of shape (n_atoms, n_elements)."""
-        return torch.nn.functional.one_hot(env.species, len(self.elements)).to(env.vectors.dtype)
+        return torch.nn.functional.one_hot(atoms.species, len(self.elements)).to(atoms.positions.dtype)
 
-    def _evaluate(self, graph: Graph, env: Environments, heads: list[str], derivatives: bool, frozen: bool) -> State:
-        forward = evaluate_stages(
-            [KernelStage(self, heads)], self.element_of(env), env, lambda vectors: [vectors], derivatives)
-        return State(env, graph, forward, heads)
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+        return Hops([KernelStage(self, heads)], self.element_of(atoms), lambda vectors, env: [vectors])
 
     def _compute(
-        self, graph: Graph, env: Environments, wanted: set[str], create_graph: bool, directions: Tensor | None
+        self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
     ) -> dict[str, Tensor]:
-        out = super()._compute(graph, env, wanted - {DEVIATION}, create_graph, directions)
+        out = super()._compute(graph, atoms, wanted - {DEVIATION}, create_graph, directions)
         if DEVIATION in wanted:
             from bec_mace.models.kernel.uncertainty import standard_deviation
 
+            env = atoms if isinstance(atoms, Environments) else self.environments(graph)
             out[DEVIATION] = env.unsort(standard_deviation(self, env, directions)).to(env.vectors)
         return out
 

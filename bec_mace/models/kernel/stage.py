@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bec_mace.models.environments import Environments
-from bec_mace.models.response import EdgePart, Sources, StageOutput
+from bec_mace.models.stages import EdgePart, Sources, StageOutput
 
 if TYPE_CHECKING:
     from bec_mace.models.kernel.model import KernelModel

@@ -31,7 +31,8 @@ def standard_deviation(model: KernelModel, env: Environments, directions: Tensor
         directions: Directions of the polarization; x, y, z by default.
     """
     # In float64: rows of the design matrix times the factor of the posterior nearly cancel.
-    model, env = copy.deepcopy(model).double(), replace(env, vectors=env.vectors.double())
+    model, env = copy.deepcopy(model).double(), replace(
+        env, vectors=env.vectors.double(), positions=env.positions.double())
     rows = sorted_design_matrix(model, env)
     size = torch.ones(3, dtype=rows.dtype, device=rows.device)
     if directions is not None:

@@ -1,0 +1,66 @@
+"""Devices and processes, through Lightning Fabric: started by torchrun, by SLURM, or by Fabric itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import timedelta
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from bec_mace.errors import BecMaceError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+WAIT = timedelta(hours=2)
+"""How long a process waits for the others: the first works alone at the end of a run."""
+
+
+def process_grid(num_processes: int = 1) -> tuple[int, int]:
+    """Processes per node and nodes, from torchrun's or SLURM's environment, else ``(num_processes, 1)``."""
+    environment = os.environ
+    if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
+        local = int(environment["LOCAL_WORLD_SIZE"])
+        return local, int(environment["WORLD_SIZE"]) // local
+    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        nodes = int(environment.get("SLURM_NNODES", "1"))
+        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    return num_processes, 1
+
+
+def launch(kind_of_error: type[BecMaceError], device: str = "auto", precision: str = "float32",
+           num_processes: int = 1) -> Fabric:
+    """Start Fabric on a device, with as many processes as torchrun, SLURM or the caller say.
+
+    Args:
+        kind_of_error: What to raise.
+        device: ``"auto"`` (CUDA when there is one, else the CPU), ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        precision: ``"float32"`` or ``"float64"``.
+        num_processes: Processes to start when neither torchrun nor SLURM has started them.
+
+    Raises:
+        BecMaceError: Of this kind: the device is not there or not supported.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda"):
+        raise kind_of_error(f"device: bec_mace runs on cpu or cuda, not on {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise kind_of_error(f"device: {device!r} asked for, but torch finds no CUDA device; use 'cpu' or 'auto'")
+    per_node, nodes = process_grid(num_processes)
+    if index and per_node * nodes > 1:
+        raise kind_of_error(f"device: {device!r} names one device, but {per_node * nodes} processes run; use {kind!r}")
+    # Fabric announces its processes at level INFO with banners; our own log says how many there are.
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=kind,
+        devices=[int(index)] if index else per_node,
+        num_nodes=nodes,
+        strategy=DDPStrategy(timeout=WAIT) if per_node * nodes > 1 else "auto",
+        precision="64-true" if precision == "float64" else "32-true",
+    )
+    fabric.launch()
+    return fabric
