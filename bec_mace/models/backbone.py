@@ -18,7 +18,6 @@ from bec_mace.models.convolution import Convolution, Path
 from bec_mace.models.distance_transform import radii_of, transform_agnesi
 from bec_mace.models.environments import Environments, SortedAtoms
 from bec_mace.models.kernels import apply_by_element, apply_linear
-from bec_mace.models.pairs import distinct_slots, reverse_slots
 from bec_mace.models.periodic_table import mix_elements
 from bec_mace.models.product import contract_constants, contract_monomials, raise_couplings, symmetrize_couplings
 from bec_mace.models.radial import basis_with_derivative, constant_network, silu_with_derivative
@@ -176,7 +175,7 @@ class Layer(torch.nn.Module):
 
         With ``frozen`` the parameters are constants.
         """
-        shared = _distinct_slots(env) if frozen else None
+        shared = env.distinct if frozen else None
         convolution = Convolution(self._paths, env.n_slots, None if shared is None else shared[1])
         harmonics = edges.harmonics.detach()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
@@ -257,14 +256,6 @@ class Layer(torch.nn.Module):
                 for rows, matrix in zip(found, weights.unbind(0), strict=True):
                     rows[nu - 1].append((matrix.T @ raised.flatten(1)).view(-1, *raised.shape[1:]))
         return [[torch.cat(parts, dim=1) for parts in rows] for rows in found]
-
-
-def _distinct_slots(env: Environments) -> tuple[Tensor, Tensor] | None:
-    """Slots of different length, and for each slot its place among them; None in a block, and on a GPU."""
-    if env.sender.is_cuda:
-        return None
-    reverse = reverse_slots(env.sender, env.vectors, env.n_slots, env.all_species.shape[0])
-    return None if reverse is None else distinct_slots(reverse, env.filled)
 
 
 def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
@@ -388,6 +379,6 @@ class Backbone(torch.nn.Module):
         radial, slopes = basis_with_derivative(lambda values: self._radial_functions(values, mean_radii), lengths)
         return EdgeFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
 
-    def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None) -> Tensor:
+    def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> Tensor:
         place = lengths if mean_radii is None else self.r_max * transform_agnesi(lengths, mean_radii)
         return self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from bec_mace.data.graph import Graph
+from bec_mace.models.pairs import distinct_slots, reverse_slots
 from bec_mace.models.segments import segment_sum
 
 
@@ -72,6 +74,18 @@ class Environments(SortedAtoms):
     n_slots: int
     all_species: Tensor
 
+    @cached_property
+    def reverse(self) -> Tensor | None:
+        """For each slot that of the same edge seen from its other end, of shape (n_atoms * n_slots,); None in a block."""
+        return reverse_slots(self.sender, self.vectors, self.n_slots, self.all_species.shape[0])
+
+    @cached_property
+    def distinct(self) -> tuple[Tensor, Tensor] | None:
+        """Slots of different length, and for each slot its place among them; None in a block, and on a GPU."""
+        if self.sender.is_cuda or self.reverse is None:
+            return None
+        return distinct_slots(self.reverse, self.filled)
+
     def gather(self, values: Tensor) -> Tensor:
         """Values of the neighbours in all slots: (n_components, n_senders, n) to (n_components, n_atoms * n_slots, n)."""
         return values.index_select(1, self.sender)
@@ -79,6 +93,22 @@ class Environments(SortedAtoms):
     def sum_gathered(self, values: Tensor) -> Tensor:
         """The transpose of :meth:`gather`: (n_components, n_atoms * n_slots, n) to (n_components, n_senders, n)."""
         return torch.stack([self.sum_over_senders(value) for value in values.unbind(0)])
+
+    def sum_with_arms(self, values: Tensor, reverse: Tensor, directions: Tensor) -> Tensor:
+        """Sum over senders values of shape (n_components, n_atoms * n_slots, n), and the values times their arms.
+
+        Args:
+            values: One for each slot.
+            reverse: :attr:`reverse`.
+            directions: What the arms, receiver minus sender, are projected on, of shape (n_directions, 3).
+
+        Returns:
+            Of shape (1 + n_directions, n_components, n_atoms, n).
+        """
+        arms = self.vectors[reverse] @ directions.T
+        factors = torch.cat([torch.ones_like(arms[:, :1]), arms], dim=1).view(self.n_atoms, self.n_slots, -1).transpose(1, 2)
+        found = [factors @ value.index_select(0, reverse).view(self.n_atoms, self.n_slots, -1) for value in values.unbind(0)]
+        return torch.stack(found).movedim(2, 0)
 
     def sum_over_senders(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms they were gathered from."""

@@ -176,10 +176,26 @@ def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy
             held = edges.get(channel, [None] * len(values))
             edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
         node = {} if record.first else pulled.own
-        for channel, moment in pulled.moments():
-            seeds = [(gather.prepared, env.sum_gathered(moment))]
-            node[channel] = _add(node[channel], puller.pull(seeds, [gather.node_feats])[0])
+        for channel, moment in _at_senders(pulled, env, directions):
+            node[channel] = _add(node[channel], puller.pull([(gather.prepared, moment)], [gather.node_feats])[0])
     return puller.cotangents(forward.edge_feats, edges, forward.vectors)
+
+
+def _at_senders(pulled: Pulled, env: Environments, directions: Tensor | None) -> Iterator[tuple[Channel, Tensor]]:
+    """Sum the cotangents of the gathered features; where every edge knows its reverse, all arms come in with one product."""
+    charge, reverse = pulled.senders.get("charge"), env.reverse
+    if charge is None or reverse is None or directions is None:
+        for channel, moment in pulled.moments():
+            yield channel, env.sum_gathered(moment)
+        return
+    plain, *armed = env.sum_with_arms(charge, reverse, directions).unbind(0)
+    yield "charge", plain
+    for channel in pulled.own:
+        value = pulled.senders.get(channel) if channel != "charge" else None
+        total = None if value is None else env.sum_gathered(value)
+        total = _add(total, armed[channel]) if isinstance(channel, int) else total
+        if total is not None:
+            yield channel, total
 
 
 @dataclass

@@ -60,6 +60,6 @@ def test_shared_radial_weights_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     model = make_model(("monopole", "dipole"), 2)
     graph = collate([build_graph(frame, model.r_max) for frame in (triclinic_pair(), molecule())])
     expected = model(graph)["born_effective_charges"]
-    monkeypatch.setattr("bec_mace.models.backbone.reverse_slots", lambda *_: None)
+    monkeypatch.setattr("bec_mace.models.environments.reverse_slots", lambda *_: None)
     found = model(graph)["born_effective_charges"]
     assert 0 < (found - expected).abs().max() + 1e-300 < 1e-13 and expected.abs().max() > 0.1

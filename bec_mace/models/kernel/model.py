@@ -158,7 +158,7 @@ class KernelModel(PolarizationModel):
         return torch.nn.functional.one_hot(atoms.species, len(self.elements)).to(atoms.positions.dtype)
 
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
-        return Hops([KernelStage(self, heads)], self.element_of(atoms), lambda vectors, env: [vectors])
+        return Hops([KernelStage(self, heads)], self.element_of(atoms), _vectors_alone)
 
     def _compute(
         self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
@@ -170,6 +170,11 @@ class KernelModel(PolarizationModel):
             env = atoms if isinstance(atoms, Environments) else self.environments(graph)
             out[DEVIATION] = env.unsort(standard_deviation(self, env, directions)).to(env.vectors)
         return out
+
+
+def _vectors_alone(vectors: Tensor, env: Environments) -> list[Tensor]:
+    """The stage makes its own functions of the edge vectors."""
+    return [vectors]
 
 
 def sizes_of(config: KernelModelConfig, elements: Sequence[int]) -> list[int]:
