@@ -7,7 +7,7 @@
 The share of time in the model is in what :func:`predict_files` returns::
 
     summary = predict_files(load_model("water"), "frames.extxyz", "out.h5", ("born_effective_charges",), workers=0)
-    summary.model_share, summary.atoms_per_second, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    summary.model_share, summary.atoms_per_second, peak resident memory of the process (VmHWM in /proc/self/status)
 
 Names are imported when first used: a process that only finds neighbours needs no torch.
 """

@@ -259,7 +259,8 @@ class Layer(torch.nn.Module):
 
 
 def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
-    return [values[:, place] for place in component_slices(irreps)]
+    # One split, and not a slice for each: its pull-back joins the parts once.
+    return list(values.split([ir.dim for _, ir in irreps], dim=1))
 
 
 def _convolution_paths(conv_tp: Any, rounded: bool) -> list[Path]:

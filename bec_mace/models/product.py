@@ -17,8 +17,8 @@ _BLOCK_BYTES = 1 << 20  # Of what one block holds on the CPU: it stays in the ca
 _BLOCK_ATOMS = 256
 
 
-def monomials(values: Tensor, degree: int) -> Tensor:
-    """All products of up to ``degree`` components, of shape (n_channels, n_monomials, n).
+def monomials(values: Tensor, degree: int) -> list[Tensor]:
+    """All products of 1, 2, ..., ``degree`` components, each of shape (n_channels, n_monomials, n).
 
     The order is that of :func:`monomial_indices`.
 
@@ -31,10 +31,77 @@ def monomials(values: Tensor, degree: int) -> Tensor:
     starts = list(range(n))
     for _ in range(degree - 1):
         last = blocks[-1]
-        blocks.append(torch.cat([values[:, m : m + 1] * last[:, starts[m] :] for m in range(n)], dim=1))
+        blocks.append(_Raise.apply(values, last, starts))
         sizes = [last.shape[1] - start for start in starts]
         starts = [sum(sizes[:m]) for m in range(n)]
-    return torch.cat(blocks, dim=1) if degree > 1 else values
+    return blocks
+
+
+class _Raise(torch.autograd.Function):
+    """Each component times a suffix of the monomials, one after the other.
+
+    With what it gives paired with a third tensor it is trilinear, so its derivatives are the two other such products, and
+    theirs again. Slices left to autograd would fill an array of zeros for each component.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, last: Tensor, starts: list[int]) -> Tensor:
+        ctx.save_for_backward(values, last)
+        ctx.starts = starts
+        out = values.new_empty((values.shape[0], len(starts) * last.shape[1] - sum(starts), values.shape[2]))
+        for m, suffix, place in _suffixes(starts, last.shape[1]):
+            torch.mul(values[:, m : m + 1], last[:, suffix], out=out[:, place])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (values, last), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        return (_ByComponent.apply(last, cotangent, ctx.starts) if wanted[0] else None,
+                _ByMonomial.apply(values, cotangent, ctx.starts, last.shape[1]) if wanted[1] else None, None)
+
+
+class _ByComponent(torch.autograd.Function):
+    """Contract the suffixes of the monomials with raised ones: one value for each component."""
+
+    @staticmethod
+    def forward(ctx: Any, last: Tensor, raised: Tensor, starts: list[int]) -> Tensor:
+        ctx.save_for_backward(last, raised)
+        ctx.starts = starts
+        parts = [(last[:, suffix] * raised[:, place]).sum(dim=1) for _, suffix, place in _suffixes(starts, last.shape[1])]
+        return torch.stack(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (last, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        return (_ByMonomial.apply(cotangent, raised, ctx.starts, last.shape[1]) if wanted[0] else None,
+                _Raise.apply(cotangent, last, ctx.starts) if wanted[1] else None, None)
+
+
+class _ByMonomial(torch.autograd.Function):
+    """Contract the components with raised monomials: one value for each monomial before."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, raised: Tensor, starts: list[int], n_monomials: int) -> Tensor:
+        ctx.save_for_backward(values, raised)
+        ctx.starts = starts
+        out = values.new_zeros((values.shape[0], n_monomials, values.shape[2]))
+        for m, suffix, place in _suffixes(starts, n_monomials):
+            out[:, suffix].addcmul_(values[:, m : m + 1], raised[:, place])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (values, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        return (_ByComponent.apply(cotangent, raised, ctx.starts) if wanted[0] else None,
+                _Raise.apply(values, cotangent, ctx.starts) if wanted[1] else None, None, None)
+
+
+def _suffixes(starts: list[int], n_monomials: int) -> Iterator[tuple[int, slice, slice]]:
+    """For each component: its number, the monomials it multiplies, and the place of the products."""
+    place = 0
+    for m, start in enumerate(starts):
+        yield m, slice(start, n_monomials), slice(place, place + n_monomials - start)
+        place += n_monomials - start
 
 
 def monomial_indices(n_components: int, degree: int) -> list[tuple[int, ...]]:
@@ -93,10 +160,20 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
     Returns:
         Of shape (n_atoms, n_out, n_channels).
     """
-    products = monomials(values.permute(2, 1, 0).contiguous(), degree)
-    blocks = torch.split(products, list(counts), dim=2)
-    parts = [torch.bmm(w, block) for w, block in zip(coefficients, blocks, strict=True)]
+    parts = []
+    for matrix, block in zip(coefficients, values.permute(2, 1, 0).split(list(counts), dim=2), strict=True):
+        # Element by element and degree by degree: joining them would cost as much as the products, and more in a pull-back.
+        products = monomials(block.contiguous(), degree)
+        matrices = matrix.split([product.shape[1] for product in products], dim=2)
+        parts.append(_sum([torch.bmm(w, product) for w, product in zip(matrices, products, strict=True)]))
     return torch.cat(parts, dim=2).permute(2, 1, 0)
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
 
 
 def contract_constants(values: Tensor, slopes: Sequence[Sequence[Tensor]], counts: Sequence[int], n_out: int) -> Tensor:
@@ -132,12 +209,9 @@ class _Constants(torch.autograd.Function):
             total = parts[0].expand(-1, -1, block.shape[2]).reshape(shape)
             scaled = total
             if len(parts) > 1:
-                products = monomials(block, len(parts) - 1)
-                start = 0
-                for order, part in enumerate(parts[1:], start=2):
-                    stop = start + part.shape[2]
-                    found = torch.bmm(part, products[:, start:stop]).view(shape)
-                    total, scaled, start = total + found, torch.add(scaled, found, alpha=1 / order), stop
+                for order, (part, product) in enumerate(zip(parts[1:], monomials(block, len(parts) - 1), strict=True), start=2):
+                    found = torch.bmm(part, product).view(shape)
+                    total, scaled = total + found, torch.add(scaled, found, alpha=1 / order)
             out[atoms, :, channels] = (scaled * block.unsqueeze(1)).sum(dim=2).permute(2, 1, 0)
             jacobian[channels, :, :, atoms] = total
         ctx.save_for_backward(jacobian)

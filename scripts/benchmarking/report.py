@@ -124,7 +124,7 @@ def markdown(figures: Figures) -> str:
     for part in ("sizes", "gpu"):
         if part in figures:
             parts.append(_rows(["atoms", "atoms/s", "µs/atom", "peak memory (GB)", "atoms in a block"], [
-                [f"{row['n_atoms']:,}", f"{row['atoms_per_second']:.3g}", f"{row['microseconds_per_atom']:.3g}",
+                [f"{row['n_atoms']:,}", f"{row['atoms_per_second']:,.0f}", f"{row['microseconds_per_atom']:,.0f}",
                  f"{row['peak_memory_gb']:.2f}", str(row["block_size"] or "all")] for row in figures[part]["systems"]]))
     if "predict" in figures:
         parts.append(_rows(["frames", "frames/s", "share in the model", "peak memory (GB)"], [
@@ -153,10 +153,13 @@ def plot(figures: Figures, path: Path) -> None:
         rows = figures.get(part, {}).get("systems", [])
         if rows:
             sizes = [row["n_atoms"] for row in rows]
-            left.loglog(sizes, [row["atoms_per_second"] for row in rows], "o-", label=label)
-            middle.loglog(sizes, [row["peak_memory_gb"] for row in rows], "o-", label=label)
+            left.semilogx(sizes, [row["atoms_per_second"] for row in rows], "o-", label=label)
+            middle.semilogx(sizes, [row["peak_memory_gb"] for row in rows], "o-", label=label)
     left.set(xlabel="atoms", ylabel="atoms / s", title="Z*, monopole head")
     middle.set(xlabel="atoms", ylabel="peak memory (GB)", title="in blocks where needed")
+    for axes in (left, middle):
+        if axes.lines:
+            axes.set_ylim(bottom=0)
     if left.lines:
         left.legend()
     if "ratios" in figures:
