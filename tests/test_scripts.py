@@ -125,7 +125,7 @@ def test_benchmark_writes_the_tables(
     (tmp_path / "out.json").write_text(json.dumps(small_figures()))
     assert run(monkeypatch, "benchmark.py", "--markdown", "--json", str(tmp_path / "out.json")) == 0
     text = capsys.readouterr().out
-    assert "| Z* over energy and forces | 1.12 | 1.50 |" in text and "| 20,577 | 800 | 1.25e+03 | 0.50 | all |" in text
+    assert "| Z* over energy and forces | 1.12 | 1.50 |" in text and "| 20,577 | 800 | 1,250 | 0.50 | all |" in text
 
     from benchmarking import report
 
