@@ -269,7 +269,9 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
         axes.minorticks_off()
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.legend(frameon=False, fontsize=8)
+    handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend([handles[name] for name in MODELS if name in handles], [name for name in MODELS if name in handles],
+                  frameon=False, fontsize=8, ncols=6, loc="outside lower center")
     FigureCanvasAgg(figure).print_figure(path, dpi=150)
 
 
