@@ -61,11 +61,6 @@ def iter_sources(paths: Paths) -> Iterator[Source]:
                 yield structure(atoms, f"{path}, frame {number}")
 
 
-def iter_frames(paths: Paths) -> Iterator[Frame]:
-    """Yield the structures of files as frames; see :func:`iter_sources`."""
-    return map(to_frame, iter_sources(paths))
-
-
 def structure(atoms: Atoms, source: str) -> Frame:
     """The frame of some atoms, without labels."""
     return Frame.from_atoms(atoms, properties=(), source=source)

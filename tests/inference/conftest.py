@@ -14,7 +14,7 @@ def path(files):
 
 @pytest.fixture(scope="session")
 def frames(path):
-    return read_frames(path, properties=())
+    return read_frames(path)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from ase.io import write
 
 import bec_mace
 from bec_mace.data import Frame
-from bec_mace.data.streaming import FrameText, iter_frames, iter_sources
+from bec_mace.data.streaming import FrameText, iter_sources, to_frame
 from bec_mace.errors import DataError, ModelError
 from bec_mace.inference import batches, predict
 from bec_mace.inference.batching import divide
@@ -146,7 +146,7 @@ def growing(original):
 
 
 def test_frames_are_read_without_labels(path, frames):
-    for frame, expected in zip(iter_frames(path), frames, strict=True):
+    for frame, expected in zip(map(to_frame, iter_sources(path)), frames, strict=True):
         assert frame.labels == {} and frame.source == expected.source
         np.testing.assert_array_equal(frame.positions, expected.positions)
 

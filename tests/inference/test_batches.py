@@ -2,26 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from bec_mace.config import ModelConfig
-from bec_mace.data import Frame, build_graph, compute_statistics, read_frames
+from bec_mace.data import Frame, build_graph
 from bec_mace.errors import ModelError
 from bec_mace.inference import predict
-from bec_mace.models import build_model
 
 Z = "born_effective_charges"
-
-
-@pytest.fixture(scope="module")
-def frames(files):
-    return read_frames(files / "water_clusters_rpbe_d3.extxyz")
-
-
-@pytest.fixture(scope="module")
-def model(frames):
-    torch.manual_seed(0)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
-                         readout_mlp=[4], heads=["monopole", "energy"])
-    return build_model(config, [1, 8], compute_statistics(frames, 3.0), torch.float64)
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"max_atoms": 10}, {"max_atoms": 1}])
