@@ -49,7 +49,8 @@ class RunFolder:
         Raises:
             TrainingError: If the folder holds a run and ``resume`` is false, or is a file.
         """
-        traces = (self.config, self.metrics, self.last, self.path / "best.safetensors")
+        # A configuration and a log alone are of a run that stopped at its data: the user has mended them and tries again.
+        traces = (self.metrics, self.last, self.path / "best.safetensors")
         check_free(self.path, traces, resume, TrainingError)
 
     def create(self, config: CommonConfig) -> None:

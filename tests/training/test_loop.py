@@ -147,8 +147,16 @@ def test_charges_energies_and_forces_train_together(make_config):
 def test_a_folder_with_a_run_is_refused(make_config):
     config = make_config(epochs=1)
     train(config)
-    with pytest.raises(TrainingError, match=r"holds a run already \(config.yaml\); go on with it"):
+    with pytest.raises(TrainingError, match=r"holds a run already \(metrics.csv\); go on with it"):
         train(config)
+
+
+def test_a_folder_where_a_run_stopped_at_its_data_is_free(make_config):
+    config = make_config(epochs=1)
+    config.output.mkdir(parents=True)
+    for name in ("config.yaml", "train.log"):
+        (config.output / name).write_text("of the run that stopped\n")
+    assert train(config)["epochs"] == 1
 
 
 def test_resume_starts_a_run_where_there_is_none(make_config):

@@ -50,7 +50,7 @@ def test_another_csv_is_refused(tmp_path):
         read_metrics(path)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "last.pt", "best.safetensors"])
+@pytest.mark.parametrize("name", ["metrics.csv", "last.pt", "best.safetensors"])
 def test_any_trace_of_a_run_is_respected(folder, name):
     folder.check_free(resume=False)
     (folder.path / name).touch()
