@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bec_mace import datasets
+from bec_mace.data import outputs
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_index_order, check_names, file_keys
 from bec_mace.data.xyz import is_extxyz, parse_text, read_texts
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Paths = str | Path | Sequence[str | Path]
 Result = TypeVar("Result")
 INCLUDED = "bec_mace:"
+_CHARGES = "born_effective_charges"
 
 
 def read_frames(
@@ -32,14 +34,16 @@ def read_frames(
     require: Collection[str] = (),
     allow_missing: Collection[str] = (),
 ) -> list[Frame]:
-    """Read structures and labels from any files that ASE reads.
+    """Read structures and labels from any files that ASE reads, and from raw outputs of VASP, ph.x and phonopy.
 
     Args:
         paths: A file, a glob, or a list of them; compressed files too. ``"bec_mace:NAME"`` is a data set that is
             included in the package.
         keys: Key of a property in the files, by property name. Replaces the known aliases.
         index_order: Order of the indices of Born effective charges in the files: ``"polarization_first"``,
-            Z[polarization, displacement] (VASP, Abinit, phonopy), or ``"displacement_first"``, its transpose.
+            Z[polarization, displacement] (VASP, Abinit, phonopy), or ``"displacement_first"``, its transpose. Raw
+            outputs (``bec_mace.data.outputs``) have an order and no keys of their own: there neither this nor the key of
+            Born effective charges counts.
         properties: Labels to read; all that are known when None. Those in ``require`` are always read.
         require: Properties that every frame must have.
         allow_missing: Properties of ``require`` that some frames, but not all, may lack.
@@ -58,12 +62,16 @@ def read_frames(
     wanted = None if properties is None else [*dict.fromkeys([*properties, *require])]
     frames = []
     seen: set[str] = set()
-    for path in expand(paths):
+    files = expand(paths)
+    for path in files:
+        raw = outputs.recognise(path) is not None
+        there = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES)}
+        order = "polarization_first" if raw else index_order
         for number, atoms in enumerate(read_atoms(path)):
             seen |= file_keys(atoms)
-            frames.append(Frame.from_atoms(atoms, keys=keys, index_order=index_order, properties=wanted,
+            frames.append(Frame.from_atoms(atoms, keys=there, index_order=order, properties=wanted,
                                            source=f"{path}, frame {number}"))
-    check_complete(frames, require, allow_missing, keys=keys, seen=seen)
+    check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
 
 
@@ -103,6 +111,7 @@ def check_complete(
     *,
     keys: Mapping[str, str] | None = None,
     seen: Collection[str] = (),
+    files: Collection[Path] = (),
 ) -> None:
     """Check that the frames hold the properties that they must.
 
@@ -112,6 +121,7 @@ def check_complete(
         allow_missing: Properties of ``require`` that some, but not all, may lack.
         keys: The key that was asked for, by property name; for the message.
         seen: The keys that the files have; for the message.
+        files: Where the frames are from; for the message.
 
     Raises:
         DataError: How many frames hold the property, and which is the first that does not.
@@ -123,28 +133,31 @@ def check_complete(
         found = len(frames) - len(missing)
         key = f" (key {keys[name]!r})" if keys and name in keys else ""
         count = f"{name}{key}: found in {found} of {len(frames)} frames"
+        advice = outputs.advice(files) if name == _CHARGES else ""
         if found == 0:
             held = f" The files hold: {', '.join(sorted(seen))}." if seen else ""
-            raise DataError(f"{count} (first: {missing[0].source}).{held} Name its key under keys.")
+            raise DataError(f"{count} (first: {missing[0].source}).{held} {advice or 'Name its key under keys.'}")
         if name not in allow_missing:
-            raise DataError(f"{count} (first missing: {missing[0].source}). "
-                            f"Add {name} to allow_missing to leave those frames out of its loss.")
+            raise DataError(f"{count} (first missing: {missing[0].source}). Add {name} to allow_missing to leave those "
+                            f"frames out of its loss. {advice}".rstrip())
 
 
 def read_atoms(path: Path) -> Iterator[Atoms]:
     """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError.
 
-    Extended XYZ and the trajectories of ASE are read one structure at a time; other formats as ASE reads them.
+    Extended XYZ and the trajectories of ASE are read one structure at a time, raw outputs of first-principles programs with
+    their Born effective charges, other formats as ASE reads them.
     """
     number = 0
-    if is_extxyz(path):
+    output = outputs.recognise(path)
+    if output is None and is_extxyz(path):
         for text, _ in read_frame_texts(path):
             yield parse(text, f"{path}, frame {number}")
             number += 1
     else:
         import ase.io
 
-        reader = ase.io.iread(path, index=":")
+        reader = output.read(path) if output is not None else ase.io.iread(path, index=":")
         while (atoms := _read(lambda: next(reader, None), f"{path}, frame {number}")) is not None:
             yield atoms
             number += 1

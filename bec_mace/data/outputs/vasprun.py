@@ -1,0 +1,82 @@
+"""vasprun.xml of VASP: what ASE reads, with the Born effective charges checked.
+
+They stand as ``<array name="born_charges">`` in the ``<calculation>`` whose structure they belong to: a set of three rows
+for each ion, rows the direction of the polarization, columns that of the displacement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bec_mace.data.outputs.outcar import ADVICE
+from bec_mace.data.outputs.parsing import Lines, attach, check_count, numbers, read_lines
+from bec_mace.errors import DataError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["ADVICE", "read", "recognises"]
+
+_ARRAY = re.compile(r'<array name="born_charges"')
+_SETS = re.compile(r"<set[^>]*>(.*?)</set>", re.DOTALL)
+_ROWS = re.compile(r"<v>(.*?)</v>", re.DOTALL)
+_ATOMS = re.compile(r"<atoms>\s*(\d+)\s*</atoms>")
+
+
+def recognises(head: str) -> bool:
+    """Whether a file that begins like this is a vasprun.xml."""
+    return "<modeling>" in head and bool(re.search(r'name="program"[^>]*>\s*vasp', head))
+
+
+def read(path: Path) -> Iterator[Atoms]:
+    """Yield the structures of a vasprun.xml as ASE reads them, with Born effective charges where they belong.
+
+    Raises:
+        DataError: Tensors that are cut off, not numbers, of another number of ions, or outside any calculation.
+    """
+    import ase.io
+
+    # ASE fills what is missing with zeros, so the tensors are read first.
+    found = dict(_scan(path))
+    for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml")):
+        if number in found:
+            attach(atoms, found[number], f"{path}, frame {number}")
+        yield atoms
+
+
+def _scan(path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number of the calculation, tensors) for each array of Born effective charges."""
+    calculation, inside, n_atoms = -1, False, None
+    lines = read_lines(path)
+    for number, line in lines:
+        if "<calculation" in line:
+            calculation, inside = calculation + 1, True
+        elif "</calculation>" in line:
+            inside = False
+        elif n_atoms is None and (match := _ATOMS.search(line)):
+            n_atoms = int(match[1])
+        elif _ARRAY.search(line):
+            where = f"{path}, line {number}"
+            if not inside:
+                raise DataError(f"{where}: Born effective charges outside a calculation, so of no structure for sure. "
+                                "Compute them for one structure at a time (NSW = 0).")
+            charges = _read_array(line, lines, where)
+            check_count(len(charges), n_atoms if n_atoms is not None else len(charges), where)
+            yield calculation, charges
+
+
+def _read_array(line: str, lines: Lines, where: str) -> np.ndarray:
+    """The tensors of an array that begins in a line."""
+    text = line
+    while "</array>" not in text:
+        _, line = next(lines, (0, ""))
+        if not line:
+            raise DataError(f"{where}: the block of Born effective charges is cut off. "
+                            "Run the calculation again, or remove the file.")
+        text += line
+    return np.array([numbers(" ".join(_ROWS.findall(rows)), 9, where) for rows in _SETS.findall(text)]).reshape(-1, 3, 3)
