@@ -80,6 +80,8 @@ class DataConfig(Section):
         default="polarization_first", description="Order of the two indices of Z* in the files.")
     allow_missing: list[PropertyName] = Field(
         default_factory=list, description="Properties that some frames may lack; those frames do not count for them.")
+    egg_box: Literal["keep", "remove"] = Field(
+        default="keep", description="Whether to train on labels without the error of the real-space grid, where one is found.")
     seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
 
 

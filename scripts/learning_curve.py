@@ -100,7 +100,7 @@ def config_of_size(config: RunConfig, size: int, args: argparse.Namespace, folde
     training = config.training.model_copy(update={
         "epochs": plan["epochs"], "schedule": warmup, "early_stopping_patience": None, "time_limit_minutes": None})
     data = DataConfig(train=str(folder / f"train_{size}.extxyz"), validation=0.0, test=None,
-                      allow_missing=config.data.allow_missing)
+                      allow_missing=config.data.allow_missing, egg_box=config.data.egg_box)
     return config.model_copy(update={
         "output": folder / f"n{size}", "num_processes": 1, "data": data, "training": training})
 

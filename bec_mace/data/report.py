@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from bec_mace.data.egg_box import EggBox, find_egg_box
 from bec_mace.data.fingerprint import identical_frames
 from bec_mace.data.frames import Frame
 from bec_mace.data.statistics import mean_charges
@@ -35,6 +36,7 @@ class DataSummary:
             ``species_means``, over all components, in e.
         rotation: The rotational sum rule of molecules; None without molecules that have a dipole.
         duplicates: Sources of identical frames, group by group.
+        egg_box: How labels follow the grid of the program that made them; None where that is not sure.
     """
 
     n_frames: int
@@ -48,6 +50,7 @@ class DataSummary:
     trivial_rmse: float | None
     rotation: RotationCheck | None
     duplicates: list[list[str]]
+    egg_box: EggBox | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -62,6 +65,9 @@ class DataSummary:
         if self.duplicates:
             found.append(f"{len(self.duplicates)} structures occur more than once, the first as "
                          f"{' and '.join(self.duplicates[0][:2])}.")
+        if self.egg_box is not None:
+            found.append("The Born effective charges follow the real-space grid of the calculation, an egg-box error: "
+                         f"{self.egg_box.text()}. To train without it, set data.egg_box: remove.")
         return found
 
     def text(self) -> str:
@@ -86,7 +92,8 @@ class DataSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
-        return {**asdict(self), "warnings": self.warnings}
+        box = None if self.egg_box is None else self.egg_box.to_dict()
+        return {**asdict(replace(self, egg_box=None)), "egg_box": box, "warnings": self.warnings}
 
 
 def summarize(frames: Sequence[Frame]) -> DataSummary:
@@ -114,6 +121,7 @@ def summarize(frames: Sequence[Frame]) -> DataSummary:
         trivial_rmse=trivial_rmse(frames, means),
         rotation=check_rotation(frames),
         duplicates=[[frames[index].source for index in group] for group in identical_frames(frames)],
+        egg_box=find_egg_box(frames),
     )
     for message in summary.warnings:
         logger.warning(message)

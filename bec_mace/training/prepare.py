@@ -10,6 +10,7 @@ import torch
 
 from bec_mace.config import DataConfig
 from bec_mace.data import Frame, build_graph, split_frames
+from bec_mace.data.egg_box import EggBox, find_egg_box
 from bec_mace.data.graph import Graph
 from bec_mace.errors import DataError
 
@@ -18,11 +19,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrameSets:
-    """The frames of a run by their use. ``test`` may be empty."""
+    """The frames of a run by their use.
+
+    Attributes:
+        train: With labels as they are trained.
+        validation: The same; may be empty.
+        test: With labels as in the files; may be empty.
+        egg_box: What was removed from the labels of the others.
+    """
 
     train: list[Frame]
     validation: list[Frame]
     test: list[Frame]
+    egg_box: EggBox | None = None
 
 
 def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
@@ -42,7 +51,19 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
         check_elements(sets[name], elements, name)
     if "dipole" in properties:
         check_molecules([frame for frames in sets.values() for frame in frames])
-    return FrameSets(**sets)
+    found = FrameSets(sets["train"], sets["validation"], sets["test"])
+    return without_egg_box(found) if config.egg_box == "remove" else found
+
+
+def without_egg_box(sets: FrameSets) -> FrameSets:
+    """Remove the egg-box error of the training labels from them and from the validation labels; test labels are kept."""
+    found = find_egg_box(sets.train)
+    if found is None:
+        logger.warning("data.egg_box: no egg-box error is sure in the %d training frames; their labels are kept",
+                       len(sets.train))
+        return sets
+    logger.info("egg-box error removed from training and validation labels: %s", found.text())
+    return replace(sets, train=found.remove(sets.train), validation=found.remove(sets.validation), egg_box=found)
 
 
 def check_molecules(frames: Sequence[Frame]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
 from bec_mace.models import PolarizationModel, load_model, update_metadata
-from bec_mace.training.evaluation import compare, format_table, summarize_comparison
+from bec_mace.training.evaluation import compare, format_table, rmse_without, summarize_comparison
 from bec_mace.training.parallel import DTYPES
 from bec_mace.training.plots import plot_learning_curve, plot_parity
 from bec_mace.training.prepare import FrameSets
@@ -65,9 +65,12 @@ def evaluate_sets(
         figures: What else results.json holds.
 
     Returns:
-        ``validation`` and ``test``, for each set that has frames, as ``evaluate`` gives them.
+        ``validation`` and ``test``, for each set that has frames, as ``evaluate`` gives them; ``egg_box`` where labels were
+        freed of one, and then ``rmse_without_egg_box`` among the errors of the test frames.
     """
     results: dict[str, Any] = {}
+    if sets.egg_box is not None:
+        results["egg_box"] = sets.egg_box.to_dict()
     for name, frames in (("validation", sets.validation), ("test", sets.test)):
         if not frames:
             continue
@@ -76,6 +79,10 @@ def evaluate_sets(
         logger.info("%s frames, %s\n%s", name, label, format_table(results[name]))
         if "born_effective_charges" in results[name]:
             plot_parity(comparison, folder.path / f"parity_{name}.png")
+        if name == "test" and sets.egg_box is not None and "born_effective_charges" in results[name]:
+            error = rmse_without(sets.egg_box, comparison)
+            results[name]["born_effective_charges"]["rmse_without_egg_box"] = error
+            logger.info("test frames, labels without their egg-box error: Z* RMSE %.4f e", error)
     folder.write_results({**figures, **results})
     errors = {f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
               for name in ("validation", "test") if "born_effective_charges" in results.get(name, {})
