@@ -107,7 +107,8 @@ def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     """Parts of a file that are not measured stay, and the keys of the ratios are those of the heads."""
     out = tmp_path / "out.json"
     out.write_text(json.dumps({"mace": {"speedup": 4.0, "seconds": {"mace": 1.0, "bec_mace": 0.25}}, "machines": {"mace": {}}}))
-    assert run(monkeypatch, "benchmark.py", "--quick", "--only", "ratios", "sizes", "--sizes", "100", "--json", str(out),
+    assert run(monkeypatch, "benchmark_response.py", "--quick", "--json", str(out)) == 0
+    assert run(monkeypatch, "benchmark.py", "--quick", "--only", "sizes", "--sizes", "100", "--json", str(out),
                "--plot", str(tmp_path / "out.png")) == 0
     figures = json.loads(out.read_text())
     assert set(figures["ratios"]) == {"monopole", "dipole", "charge_transfer", "monopole+dipole", "phase"}
