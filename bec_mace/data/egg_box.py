@@ -15,7 +15,6 @@ It is found without any model: the sum of Z* over a cell must vanish, so what is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +22,6 @@ from typing import Any
 import numpy as np
 
 from bec_mace.data.frames import Frame
-
-logger = logging.getLogger(__name__)
 
 _Z = "born_effective_charges"
 # Periods that a grid may have, in Å: from the finest grid in use to the coarsest level of a multigrid.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +14,6 @@ from bec_mace.data.fingerprint import identical_frames
 from bec_mace.data.frames import Frame
 from bec_mace.data.statistics import mean_charges
 from bec_mace.data.transposition import RotationCheck, check_rotation
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class DataSummary:
 
 
 def summarize(frames: Sequence[Frame]) -> DataSummary:
-    """Report on frames; warnings also go to the log.
+    """Report on frames.
 
     Args:
         frames: Any frames, with or without labels.
@@ -109,7 +106,7 @@ def summarize(frames: Sequence[Frame]) -> DataSummary:
     means = mean_charges(frames)
     sums = [frame.labels["born_effective_charges"].sum(axis=0) for frame in frames
             if "born_effective_charges" in frame.labels]
-    summary = DataSummary(
+    return DataSummary(
         n_frames=len(frames),
         n_atoms=sum(numbers.values()),
         n_periodic=sum(bool(frame.pbc.any()) for frame in frames),
@@ -123,9 +120,6 @@ def summarize(frames: Sequence[Frame]) -> DataSummary:
         duplicates=[[frames[index].source for index in group] for group in identical_frames(frames)],
         egg_box=find_egg_box(frames),
     )
-    for message in summary.warnings:
-        logger.warning(message)
-    return summary
 
 
 def trivial_rmse(frames: Sequence[Frame], charges: dict[int, float]) -> float | None:

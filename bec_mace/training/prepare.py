@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from bec_mace.config import DataConfig
-from bec_mace.data import Frame, build_graph, split_frames
+from bec_mace.data import Frame, build_graph, split_frames, summarize
 from bec_mace.data.egg_box import EggBox, find_egg_box
 from bec_mace.data.graph import Graph
 from bec_mace.errors import DataError
@@ -35,7 +35,7 @@ class FrameSets:
 
 
 def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
-    """Read the files of a configuration and split them.
+    """Read the files of a configuration, split them, and log what a person should look at.
 
     Args:
         config: The ``data`` section.
@@ -52,7 +52,11 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
     if "dipole" in properties:
         check_molecules([frame for frames in sets.values() for frame in frames])
     found = FrameSets(sets["train"], sets["validation"], sets["test"])
-    return without_egg_box(found) if config.egg_box == "remove" else found
+    if config.egg_box == "remove":
+        found = without_egg_box(found)
+    for message in summarize(found.train).warnings:
+        logger.warning("training frames: %s", message)
+    return found
 
 
 def without_egg_box(sets: FrameSets) -> FrameSets:

@@ -104,6 +104,7 @@ def test_training_labels_are_freed_and_test_labels_kept(tmp_path, caplog):
     kept = read_frame_sets(DataConfig(train=str(path), validation=0.2, test=0.2), ("born_effective_charges",))
     freed = read_frame_sets(DataConfig(train=str(path), validation=0.2, test=0.2, egg_box="remove"),
                             ("born_effective_charges",))
+    assert caplog.text.count("training frames: The Born effective charges follow the real-space grid") == 1
     assert kept.egg_box is None and freed.egg_box is not None and freed.egg_box.grid == (30, 27, 40)
     change = {name: np.abs(getattr(freed, name)[0].labels["born_effective_charges"]
                            - getattr(kept, name)[0].labels["born_effective_charges"]).max()
