@@ -34,6 +34,8 @@ _SIGNIFICANT = 4.0
 _OBEYED = 1e-3
 _MAX_FRAMES = 1000
 _SAME_SPACING = 1e-3
+# Cells whose planes are this much closer or farther, in relation, are taken to have another grid.
+_SAME_CELL = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,17 @@ class EggBox:
     share: float
 
     def remove(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Frames with labels Z* without the error; those without Z* are given back as they are."""
+        """Frames with labels Z* without the error; those without Z* or of another cell are given back as they are."""
         return [replace(frame, labels={**frame.labels, _Z: frame.labels[_Z] - self.error(frame)})
-                if _Z in frame.labels else frame for frame in frames]
+                if _Z in frame.labels and frame.pbc.all() else frame for frame in frames]
 
     def error(self, frame: Frame) -> np.ndarray:
-        """The error of each Z*, of shape (n_atoms, 3, 3), in e."""
-        normals, scaled, _ = _lattice(frame)
+        """The error of each Z* of a periodic frame, of shape (n_atoms, 3, 3), in e; zero in a cell of another size."""
+        normals, scaled, heights = _lattice(frame)
         amplitudes = np.zeros((len(frame), 3))
-        for number, values in self.amplitudes.items():
-            amplitudes[frame.atomic_numbers == number] = values
+        if _alike_cells(np.multiply(self.period, self.grid), heights):
+            for number, values in self.amplitudes.items():
+                amplitudes[frame.atomic_numbers == number] = values
         shares = amplitudes * np.cos(2 * np.pi * np.array(self.grid) * scaled)
         return np.einsum("jk,ka,kb->jab", shares, normals, normals)
 
@@ -89,16 +92,21 @@ class EggBox:
 def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
     """Look for an egg-box error in the labels of frames.
 
-    Lattice vectors of one length share a grid. Frames may have different cells; the number of grid points must be the same.
+    Lattice vectors of one length share a grid. Cells may differ by 5 %, with the same number of grid points.
 
     Args:
-        frames: Any frames; those with Z* and periodic in three directions are looked at, 1000 of them spread evenly.
+        frames: Any frames; those with Z*, periodic in three directions, and of the usual size are looked at, 1000 of them
+            spread evenly.
 
     Returns:
         The error, or None when there is none that is sure: a chance of less than 1e-4 that labels without it look like this.
     """
-    chosen = [frame for frame in frames if _Z in frame.labels and frame.pbc.all()]
-    chosen = chosen[::max(1, -(-len(chosen) // _MAX_FRAMES))]
+    labelled = [frame for frame in frames if _Z in frame.labels and frame.pbc.all()]
+    labelled = labelled[::max(1, -(-len(labelled) // _MAX_FRAMES))]
+    if not labelled:
+        return None
+    usual = np.median([_lattice(frame)[2] for frame in labelled], axis=0)
+    chosen = [frame for frame in labelled if _alike_cells(usual, _lattice(frame)[2])]
     if not chosen:
         return None
     lattices = [_lattice(frame) for frame in chosen]
@@ -139,6 +147,11 @@ def _lattice(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     reciprocal = np.linalg.inv(frame.cell).T
     heights = 1 / np.linalg.norm(reciprocal, axis=1)
     return reciprocal * heights[:, None], frame.positions @ reciprocal.T, heights
+
+
+def _alike_cells(usual: np.ndarray, heights: np.ndarray) -> bool:
+    """Whether the planes of a cell are as far from each other as usual; 0 stands for any distance."""
+    return bool(np.all((usual == 0) | (np.abs(heights - usual) <= _SAME_CELL * usual)))
 
 
 def _alike(heights: np.ndarray) -> list[list[int]]:

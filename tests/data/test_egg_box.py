@@ -68,6 +68,18 @@ def test_lattice_vectors_of_one_length_share_a_grid():
     assert "O 0.0" in found.text() and "45x45x45" in found.text() and "period 0.222 Å" in found.text()
 
 
+def test_frames_of_another_kind_are_left_alone():
+    rng = np.random.default_rng(6)
+    usual = with_error(frames(rng, 8, 10.0 * np.eye(3)), (45, 45, 45), {8: -0.02})
+    larger = frames(rng, 2, 12.0 * np.eye(3))
+    molecule = Frame(np.array([8]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool),
+                     {"born_effective_charges": np.eye(3)[None]})
+    found = find_egg_box([*usual, *larger, molecule])
+    assert found is not None and found.grid == (45, 45, 45) and abs(found.amplitudes[8][0] + 0.02) < 0.003
+    for before, after in zip([*larger, molecule], found.remove([*larger, molecule]), strict=True):
+        np.testing.assert_array_equal(before.labels["born_effective_charges"], after.labels["born_effective_charges"])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_is_no_grid(seed):
     rng = np.random.default_rng(seed)
