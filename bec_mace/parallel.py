@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from datetime import timedelta
@@ -63,4 +64,12 @@ def launch(kind_of_error: type[BecMaceError], device: str = "auto", precision: s
         precision="64-true" if precision == "float64" else "32-true",
     )
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(leave_group)
     return fabric
+
+
+def leave_group() -> None:
+    """End the group of processes: its threads must not outlive the interpreter. Fabric does so for NCCL alone."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
