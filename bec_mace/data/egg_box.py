@@ -44,7 +44,7 @@ class EggBox:
 
     Attributes:
         grid: Grid points along each lattice vector; 0 where none was found.
-        period: Distance between grid planes in the mean cell, in Å; 0 where there is no grid.
+        period: Distance between grid planes in the usual cell, in Å; 0 where there is no grid.
         amplitudes: A along each lattice vector, of shape (3,), in e, by atomic number.
         share: What part of the variance of the sum of Z* it explains.
     """
@@ -105,41 +105,38 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
     labelled = labelled[::max(1, -(-len(labelled) // _MAX_FRAMES))]
     if not labelled:
         return None
-    usual = np.median([_lattice(frame)[2] for frame in labelled], axis=0)
-    chosen = [frame for frame in labelled if _alike_cells(usual, _lattice(frame)[2])]
+    everywhere = [(frame, *_lattice(frame)) for frame in labelled]
+    usual = np.median([heights for *_, heights in everywhere], axis=0)
+    chosen = [(frame, normals, scaled) for frame, normals, scaled, heights in everywhere if _alike_cells(usual, heights)]
     if not chosen:
         return None
-    lattices = [_lattice(frame) for frame in chosen]
-    sums = np.array([np.einsum("ka,ab,kb->k", normals, frame.labels[_Z].sum(axis=0), normals)
-                     for frame, (normals, _, _) in zip(chosen, lattices, strict=True)])
-    heights = np.mean([height for _, _, height in lattices], axis=0)
-    elements = np.unique(np.concatenate([frame.atomic_numbers for frame in chosen]))
+    sums = np.array([_along(normals, frame.labels[_Z]) for frame, normals, _ in chosen])
+    elements = np.unique(np.concatenate([frame.atomic_numbers for frame, *_ in chosen]))
     grid, period = np.zeros(3, dtype=int), np.zeros(3)
     amplitudes = np.zeros((len(elements), 3))
-    explained = np.zeros_like(sums)
-    for axes in _alike(heights):
-        lowest, highest = int(np.ceil(heights[axes[0]] / _LONGEST)), int(heights[axes[0]] / _SHORTEST)
+    for axes in _alike(usual):
+        lowest, highest = int(np.ceil(usual[axes[0]] / _LONGEST)), int(usual[axes[0]] / _SHORTEST)
         if highest < max(lowest, 1):
             continue
-        cosines = np.array([_cosine_sums(frame, scaled[:, axes], elements, lowest, highest)
-                            for frame, (_, scaled, _) in zip(chosen, lattices, strict=True)])
+        cosines = np.array([_cosine_sums(frame, scaled[:, axes], elements, lowest, highest) for frame, _, scaled in chosen])
         values = sums[:, axes] - sums[:, axes].mean()
         found = _regress(values.ravel(), cosines.transpose(0, 3, 1, 2).reshape(-1, *cosines.shape[1:3]))
         if found is not None:
-            place, fitted, explained_here = found
-            grid[axes], period[axes] = lowest + place, heights[axes] / (lowest + place)
+            place, fitted = found
+            grid[axes], period[axes] = lowest + place, usual[axes] / (lowest + place)
             amplitudes[:, axes] = fitted[:, None]
-            explained[:, axes] = explained_here.reshape(values.shape)
     if not grid.any():
         return None
-    deviations = sums - sums.mean(axis=0)
-    share = 1 - float(np.sum((deviations - explained + explained.mean(axis=0)) ** 2) / np.sum(deviations**2))
     sizes = {int(number): values for number, values in zip(elements, amplitudes, strict=True) if values.any()}
-    return EggBox(_triple(grid, int), _triple(period, float), sizes, share)
+    box = EggBox((int(grid[0]), int(grid[1]), int(grid[2])), (float(period[0]), float(period[1]), float(period[2])),
+                        sizes, 0.0)
+    left = sums - np.array([_along(normals, box.error(frame)) for frame, normals, _ in chosen])
+    return replace(box, share=1 - float(left.var(axis=0).sum() / sums.var(axis=0).sum()))
 
 
-def _triple(values: np.ndarray, kind: Any) -> Any:
-    return tuple(kind(value) for value in values)
+def _along(normals: np.ndarray, tensors: np.ndarray) -> np.ndarray:
+    """The sum of tensors of shape (n_atoms, 3, 3) along each of three directions."""
+    return np.einsum("ka,ab,kb->k", normals, tensors.sum(axis=0), normals)
 
 
 def _lattice(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,7 +170,7 @@ def _cosine_sums(frame: Frame, scaled: np.ndarray, elements: np.ndarray, lowest:
     return np.einsum("njk,jz->nzk", cosines, (frame.atomic_numbers[:, None] == elements).astype(float))
 
 
-def _regress(values: np.ndarray, cosines: np.ndarray) -> tuple[int, np.ndarray, np.ndarray] | None:
+def _regress(values: np.ndarray, cosines: np.ndarray) -> tuple[int, np.ndarray] | None:
     """Find the number of grid points that explains values.
 
     Args:
@@ -181,8 +178,7 @@ def _regress(values: np.ndarray, cosines: np.ndarray) -> tuple[int, np.ndarray, 
         cosines: Of shape (n_values, n_counts, n_elements).
 
     Returns:
-        The place of the count, the amplitude of each element, of shape (n_elements,), and what they explain of the values; None
-        when nothing is beyond chance.
+        The place of the count, and the amplitude of each element, of shape (n_elements,); None when nothing is beyond chance.
     """
     from scipy.special import betainc
 
@@ -205,7 +201,7 @@ def _regress(values: np.ndarray, cosines: np.ndarray) -> tuple[int, np.ndarray, 
     kept = sure if len(sure) else np.array([element])
     amplitudes = np.zeros(n_elements)
     amplitudes[kept] = _fit(values, centred[:, place, kept])[0]
-    return int(place), amplitudes, centred[:, place] @ amplitudes
+    return int(place), amplitudes
 
 
 def _fit(values: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from bec_mace.data import Frame
-from bec_mace.data.egg_box import EggBox
 from bec_mace.errors import DataError
 from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
@@ -131,12 +130,6 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
             error = np.concatenate(errors)
             result[name] = {"rmse": rmse(error), "mae": mae(error), "unit": residual_unit(name)}
     return result
-
-
-def rmse_without(egg_box: EggBox, comparison: Comparison) -> float:
-    """Error of Z* in e, over all components, were the labels free of an egg-box error."""
-    clean = Comparison(egg_box.remove(comparison.frames), comparison.predicted)
-    return rmse(np.concatenate([np.ravel(predicted - reference) for _, reference, predicted in clean.pairs(Z)]))
 
 
 def _coverage(comparison: Comparison) -> dict[str, Any]:

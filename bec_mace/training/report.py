@@ -9,7 +9,7 @@ from typing import Any
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
 from bec_mace.models import PolarizationModel, load_model, update_metadata
-from bec_mace.training.evaluation import compare, format_table, rmse_without, summarize_comparison
+from bec_mace.training.evaluation import Comparison, compare, format_table, summarize_comparison
 from bec_mace.training.parallel import DTYPES
 from bec_mace.training.plots import plot_learning_curve, plot_parity
 from bec_mace.training.prepare import FrameSets
@@ -80,7 +80,8 @@ def evaluate_sets(
         if "born_effective_charges" in results[name]:
             plot_parity(comparison, folder.path / f"parity_{name}.png")
         if name == "test" and sets.egg_box is not None and "born_effective_charges" in results[name]:
-            error = rmse_without(sets.egg_box, comparison)
+            clean = summarize_comparison(Comparison(sets.egg_box.remove(frames), comparison.predicted))
+            error = clean["born_effective_charges"]["rmse"]
             results[name]["born_effective_charges"]["rmse_without_egg_box"] = error
             logger.info("test frames, labels without their egg-box error: Z* RMSE %.4f e", error)
     folder.write_results({**figures, **results})

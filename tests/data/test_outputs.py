@@ -38,16 +38,6 @@ def text(files) -> str:
     return gzip.decompress((files / "outputs" / "NaCl.ph.out.gz").read_bytes()).decode()
 
 
-@pytest.fixture
-def read(tmp_path):
-    def _read(content: str, **options):
-        path = tmp_path / "slurm-7"
-        path.write_text(content)
-        return read_frames(path, **options)
-
-    return _read
-
-
 def rows(letter: str) -> str:
     """Atoms 2 to 8, each with rows of its number in the off-diagonal corner."""
     labels = ["Na"] * 3 + ["Cl"] * 4
@@ -80,7 +70,7 @@ def test_the_last_raw_block_counts(text, read) -> None:
 
 
 def test_output_with_the_sum_rule_only(text, read) -> None:
-    with pytest.raises(DataError, match="slurm-7: Born effective charges only with the acoustic sum rule applied"):
+    with pytest.raises(DataError, match="run_7: Born effective charges only with the acoustic sum rule applied"):
         read(text.replace(BLOCK, BLOCK.replace("axis", "axis with asr applied:")))
 
 
@@ -110,7 +100,7 @@ def test_damaged_phonon_output(text, read) -> None:
         "the type of atoms 'Q9' begins with no element": re.sub(r"\bNa\b", "Q9", text),
     }
     for message, content in damage.items():
-        with pytest.raises(DataError, match="slurm-7[,:] " + message):
+        with pytest.raises(DataError, match="run_7[,:] " + message):
             read(content)
 
 

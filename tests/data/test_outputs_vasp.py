@@ -24,18 +24,6 @@ def text(files) -> str:
     return gzip.decompress((files / "outputs" / "OUTCAR.0005.002.gz").read_bytes()).decode()
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Read a text under a name that says nothing."""
-
-    def _read(content: str, **options):
-        path = tmp_path / "run_7"
-        path.write_text(content)
-        return read_frames(path, **options)
-
-    return _read
-
-
 def steps(text: str) -> tuple[str, str, str]:
     """The header of an OUTCAR, an ionic step without response, and one with it."""
     begin = text.index("-" * 20 + " Iteration    1(   1)")

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from bec_mace.config import load_config, save_config
+from bec_mace.data import Frame, read_frames
 from bec_mace.errors import DataError, TrainingError
 from bec_mace.models import load_model
 from bec_mace.training import steps
@@ -299,3 +300,23 @@ def test_energies_keep_their_digits_in_float32(make_config, water_file, tmp_path
                              loss={"weights": {"energy": 1.0}}).model_copy(update={"precision": "float32"})
         errors.append(train(config)["validation"]["energy"]["rmse"])
     assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+
+
+def test_labels_without_their_egg_box_error_are_trained(make_config, tmp_path):
+    frames = []
+    for frame in read_frames("bec_mace:water_revpbe_d3.extxyz.gz"):
+        phases = 2 * np.pi * 40 * np.linalg.solve(frame.cell.T, frame.positions.T).T
+        shares = 0.3 * np.cos(phases) * (frame.atomic_numbers == 8)[:, None]
+        axes = np.linalg.inv(frame.cell).T
+        axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+        labels = {Z: frame.labels[Z] + np.einsum("jk,ka,kb->jab", shares, axes, axes)}
+        frames.append(Frame(frame.atomic_numbers, frame.positions, frame.cell, frame.pbc, labels))
+    path = tmp_path / "grid.extxyz"
+    ase.io.write(path, [frame.to_atoms() for frame in frames], format="extxyz")
+    data = {"train": str(path), "validation": 0, "test": 0.2, "egg_box": "remove"}
+    results = train(make_config(data=data, epochs=1))
+    assert results["egg_box"]["grid"] == [40, 40, 40]
+    assert results["egg_box"]["amplitudes"]["O"] == pytest.approx([0.3, 0.3, 0.3], abs=0.01)
+    errors = results["test"][Z]
+    # One in nine components of every third atom holds 0.3 e / sqrt(2), which no model can know.
+    assert errors["rmse"] ** 2 - errors["rmse_without_egg_box"] ** 2 == pytest.approx(0.3**2 / 2 / 9, rel=0.2)
