@@ -6,6 +6,7 @@ would be computed once for each component of the polarization; here R(r) and dR/
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ import torch
 from torch import Tensor
 
 _BLOCK_EDGES = 512  # On the CPU: their hidden units stay in the cache.
+
+# Its first use makes torch load rules that it compiles with torch.jit, and torch >= 2.15 warns users of that.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
