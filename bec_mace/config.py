@@ -85,6 +85,14 @@ class DataConfig(Section):
     seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
 
 
+class ZblSizes(Section):
+    """The pair repulsion of a mace file."""
+
+    power: Whole = Field(description="Of the polynomial that ends it where the covalent spheres touch.")
+    exponent: float = Field(description="Of the atomic number in the screening length.")
+    prefactor: float = Field(description="Of the screening length, in units of 0.529 Å.")
+
+
 class MaceSizes(Section):
     """What a mace file says that the keys of a network cannot. It is read from the file and stored in checkpoints."""
 
@@ -98,6 +106,9 @@ class MaceSizes(Section):
     scale: float = Field(description="Factor of the interaction energy.")
     reference_energies: list[float] = Field(description="Energy of an atom of each element, shift included, in eV.")
     single_precision: bool = Field(description="Whether the constants of the file were rounded to float32.")
+    density: bool = Field(
+        default=False, description="Whether messages are divided by a learned density of neighbours, not their mean number.")
+    zbl: ZblSizes | None = Field(default=None, description="Its pair repulsion.")
 
 
 class BackboneConfig(Section):
@@ -235,6 +246,9 @@ class TrainingConfig(Section):
     ema_decay: float | None = Field(
         default=0.99, gt=0, lt=1, description="Decay per step of the averaged weights. Null: no average.")
     gradient_clip: float | None = Field(default=10.0, gt=0, description="Largest norm of the gradient. Null: no limit.")
+    position_noise: float | None = Field(
+        default=None, gt=0, description="Training frames get new random displacements of this standard deviation in Å in each "
+        "epoch, and keep their labels; for structures at rest. Null: none.")
     loss: LossConfig = Field(default_factory=LossConfig, description="Loss.")
     early_stopping_patience: Whole | None = Field(
         default=None, ge=1, description="Stop after this many validations without gain. Null: never.")

@@ -20,7 +20,13 @@ from bec_mace.models.environments import Environments, SortedAtoms
 from bec_mace.models.kernels import apply_by_element, apply_linear
 from bec_mace.models.periodic_table import mix_elements
 from bec_mace.models.product import contract_constants, contract_monomials, raise_couplings, symmetrize_couplings
-from bec_mace.models.radial import basis_with_derivative, constant_network, silu_with_derivative
+from bec_mace.models.radial import (
+    EdgeFeatures,
+    basis_with_derivative,
+    constant_network,
+    density_with_derivative,
+    silu_with_derivative,
+)
 from bec_mace.models.stages import EdgePart
 
 # e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
@@ -34,6 +40,8 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         EquivariantProductBasisBlock,
         LinearNodeEmbeddingBlock,
         RadialEmbeddingBlock,
+        RealAgnosticDensityInteractionBlock,
+        RealAgnosticDensityResidualInteractionBlock,
         RealAgnosticInteractionBlock,
         RealAgnosticResidualInteractionBlock,
     )
@@ -82,24 +90,6 @@ def component_slices(irreps: o3.Irreps) -> list[slice]:
     return slices
 
 
-class EdgeFeatures(NamedTuple):
-    """Functions of the edge vectors that all layers share.
-
-    Attributes:
-        vectors: Of shape (n_edges, 3), in Å.
-        harmonics: Spherical harmonics, of shape (n_edges, n_harmonics).
-        lengths: Of shape (n_edges, 1), in Å.
-        radial: Radial functions, of shape (n_edges, num_radial), a constant to autograd.
-        radial_slopes: Their derivatives by the length.
-    """
-
-    vectors: Tensor
-    harmonics: Tensor
-    lengths: Tensor
-    radial: Tensor
-    radial_slopes: Tensor
-
-
 class LayerSizes(NamedTuple):
     """Sizes of a layer.
 
@@ -146,7 +136,9 @@ class Layer(torch.nn.Module):
         self.irreps_out = o3.Irreps(interaction.hidden_irreps)
         made = {ir for _, ir in self.irreps_out}
         self.irreps_kept = o3.Irreps([(mul, ir) for mul, ir in self.irreps_in if ir not in made])
-        self._residual = isinstance(interaction, RealAgnosticResidualInteractionBlock)
+        self._residual = isinstance(
+            interaction, (RealAgnosticResidualInteractionBlock, RealAgnosticDensityResidualInteractionBlock))
+        self._density = hasattr(interaction, "density_fn")
         self._paths = _convolution_paths(interaction.conv_tp, rounded)
         self._degree = 0
         self._n_components = sum(ir.dim for _, ir in o3.Irreps(product.symmetric_contractions.irreps_in))
@@ -164,7 +156,7 @@ class Layer(torch.nn.Module):
         """How many components and paths there are."""
         return LayerSizes(self.irreps_in.dim // self.irreps_in[0].mul,
                           (self.irreps_out + self.irreps_kept).dim // self.irreps_out[0].mul,
-                          sum(path.d3 for path in self._paths), len(self._paths))
+                          sum(path.d3 for path in self._paths) + self._density, len(self._paths))
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
@@ -173,7 +165,8 @@ class Layer(torch.nn.Module):
     def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments, frozen: bool = False) -> EdgePart:
         """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels), with its pull-back.
 
-        With ``frozen`` the parameters are constants.
+        A density of the neighbours is one component more, the same in all channels. With ``frozen`` the parameters are
+        constants.
         """
         shared = env.distinct if frozen else None
         convolution = Convolution(self._paths, env.n_slots, None if shared is None else shared[1])
@@ -182,12 +175,24 @@ class Layer(torch.nn.Module):
             weights, slopes = self._radial_weights(edges, None if shared is None else shared[0])
             sender_feats = sender_feats.detach() if frozen else sender_feats
             messages = convolution(sender_feats, harmonics, weights)
+            density, density_slopes = None, None
+            if self._density:
+                (layer,) = list(self.interaction.density_fn)
+                density, density_slopes = density_with_derivative(edges, layer.weight / layer.h_in ** 0.5)
+                total = env.sum_over_slots(density)[:, None, None]
+                messages = torch.cat([messages, total.expand(-1, 1, messages.shape[2])], dim=1)
         if edges.vectors.requires_grad and not messages.requires_grad:
             messages.requires_grad_(True)
 
         def pull(cotangents: list[Tensor], features: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
             stacked = torch.stack(cotangents)
-            x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, stacked, features)
+            if density_slopes is None:
+                x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, stacked, features)
+            else:
+                x_bar, y_bar, r_bar = convolution.pull(
+                    sender_feats, harmonics, weights, slopes, stacked[:, :, :-1], features)
+                at_density = stacked[:, :, -1].sum(dim=-1).repeat_interleave(env.n_slots, dim=1)
+                r_bar = r_bar + (at_density * density_slopes).unsqueeze(2)
             senders = [None] * len(cotangents) if x_bar is None else x_bar.unbind(0)
             pairs = zip(y_bar.unbind(0), r_bar.unbind(0), strict=True)
             return list(senders), [[None, y, r, None, None] for y, r in pairs]
@@ -200,8 +205,9 @@ class Layer(torch.nn.Module):
         With ``frozen`` the coefficients of the product basis are constants.
         """
         interaction = self.interaction
-        parts = messages.split([path.d3 for path in self._paths], dim=1)
-        message = apply_linear(interaction.linear, parts) / interaction.avg_num_neighbors
+        parts = list(messages.split([*(path.d3 for path in self._paths), *[1] * self._density], dim=1))
+        norm = 1 + parts.pop()[:, :, :1] if self._density else interaction.avg_num_neighbors
+        message = apply_linear(interaction.linear, parts) / norm
         if not self._residual:
             message = apply_by_element(
                 interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env.counts)
@@ -292,10 +298,13 @@ class _Plan(NamedTuple):
 def _plan_layers(config: ModelConfig, hidden: o3.Irreps, avg_num_neighbors: float) -> list[_Plan]:
     sizes = config.backbone.sizes if config.backbone is not None else None
     inputs = [o3.Irreps([(hidden[0].mul, (0, 1))]), *[hidden] * (config.num_interactions - 1)]
-    residual = RealAgnosticResidualInteractionBlock
+    plain: type = RealAgnosticInteractionBlock
+    residual: type = RealAgnosticResidualInteractionBlock
     if sizes is None:
         return [_Plan(residual, irreps, hidden, config.correlation, avg_num_neighbors) for irreps in inputs]
-    blocks = [residual if sizes.residual_first else RealAgnosticInteractionBlock, *[residual] * (len(inputs) - 1)]
+    if sizes.density:
+        plain, residual = RealAgnosticDensityInteractionBlock, RealAgnosticDensityResidualInteractionBlock
+    blocks = [residual if sizes.residual_first else plain, *[residual] * (len(inputs) - 1)]
     outputs = [o3.Irreps(text) for text in sizes.layer_irreps]
     return [_Plan(*values) for values in zip(
         blocks, inputs, outputs, sizes.correlations, sizes.avg_num_neighbors, strict=True)]
@@ -330,9 +339,12 @@ class Backbone(torch.nn.Module):
         self.register_buffer("element_mixing", mixing, persistent=False)
         radii = radii_of(elements) if config.distance_transform == "agnesi" else None
         self.register_buffer("radii", radii, persistent=False)
+        from_file = config.backbone is not None
         if config.r_max is None:
             raise ModelError("model.r_max: missing; give the cutoff radius in Å.")
         self.r_max = config.r_max
+        # mace takes its radial functions of the transformed distance, which is below 1; ours reach to the cutoff.
+        self._stretch = 1.0 if from_file else self.r_max
         self.hidden_irreps = parse_hidden_irreps(config)
         rounded = config.backbone is not None and config.backbone.sizes is not None and config.backbone.sizes.single_precision
         n_channels = self.hidden_irreps[0].mul
@@ -343,7 +355,8 @@ class Backbone(torch.nn.Module):
             self.node_embedding: Any = LinearNodeEmbeddingBlock(attrs, scalars)
             self.radial_embedding = RadialEmbeddingBlock(
                 r_max=config.r_max, num_bessel=config.num_radial, num_polynomial_cutoff=config.cutoff_power,
-                radial_type=config.radial_basis)
+                radial_type=config.radial_basis,
+                distance_transform="Agnesi" if from_file and radii is not None else "None")
             self.spherical_harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
             self.layers = torch.nn.ModuleList()
             for plan in _plan_layers(config, self.hidden_irreps, avg_num_neighbors):
@@ -381,5 +394,5 @@ class Backbone(torch.nn.Module):
         return EdgeFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
 
     def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> Tensor:
-        place = lengths if mean_radii is None else self.r_max * transform_agnesi(lengths, mean_radii)
+        place = lengths if mean_radii is None else self._stretch * transform_agnesi(lengths, mean_radii)
         return self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)

@@ -17,7 +17,8 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-_A, _Q, _P = 1.0805, 0.9183, 4.5791
+AGNESI = {"a": 1.0805, "q": 0.9183, "p": 4.5791}
+"""The constants."""
 
 
 def radii_of(elements: Sequence[int]) -> Tensor:
@@ -33,4 +34,5 @@ def transform_agnesi(lengths: Tensor, mean_radii: Tensor) -> Tensor:
         mean_radii: Mean of the radii of the two atoms, of the same shape, in Å.
     """
     x = lengths / mean_radii
-    return 1 / (1 + _A * x.pow(_Q) / (1 + x.pow(_Q - _P)))
+    a, q, p = AGNESI.values()
+    return 1 / (1 + a * x.pow(q) / (1 + x.pow(q - p)))

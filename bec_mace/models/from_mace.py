@@ -16,13 +16,19 @@ from typing import Any, NoReturn
 
 import torch
 
-from bec_mace.config import BackboneConfig, MaceSizes, ModelConfig
+from bec_mace.config import BackboneConfig, MaceSizes, ModelConfig, ZblSizes
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.backbone import o3  # With mace, which unpickling would import with all its noise.
+from bec_mace.models.distance_transform import AGNESI
 
 _MODELS = ("MACE", "ScaleShiftMACE")
-_FIRST = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+_BLOCKS = {  # Whether the layer adds a linear map of its input, and whether it divides its messages by a density.
+    "RealAgnosticInteractionBlock": (False, False),
+    "RealAgnosticResidualInteractionBlock": (True, False),
+    "RealAgnosticDensityInteractionBlock": (False, True),
+    "RealAgnosticDensityResidualInteractionBlock": (True, True),
+}
 _RADIAL = {"BesselBasis": "bessel", "GaussianBasis": "gaussian"}
 _READOUTS = ("LinearReadoutBlock", "NonLinearReadoutBlock")
 _GATES = {"silu": "silu", "tanh": "tanh", "abs": "abs"}
@@ -112,8 +118,9 @@ def _load(path: str) -> Any:
 
 def _refuse(path: str, what: str) -> NoReturn:
     raise ModelError(
-        f"{path}: {what} is not supported. Supported are {' and '.join(_MODELS)} with {' or '.join(_FIRST)} first and "
-        f"{_FIRST[1]} after it, bessel or gaussian radial functions, one head, and no pair repulsion.")
+        f"{path}: {what} is not supported. Supported are {' and '.join(_MODELS)} with the interaction blocks "
+        f"{', '.join(_BLOCKS)} (residual ones after the first layer), bessel or gaussian radial functions, the Agnesi "
+        "transform or none, and one head.")
 
 
 def _check_model(path: str, module: Any) -> None:
@@ -121,20 +128,19 @@ def _check_model(path: str, module: Any) -> None:
     heads = getattr(module, "heads", None) or ["Default"]
     if len(heads) > 1:
         _refuse(path, f"a model of {len(heads)} heads ({', '.join(heads)}; mace_select_head writes a file with one of them)")
-    for name, what in (("pair_repulsion", "pair repulsion (ZBL)"), ("joint_embedding", "an embedding of other features"),
-                       ("use_so3", "use_so3"), ("use_agnostic_product", "use_agnostic_product")):
+    for name, what in (("joint_embedding", "an embedding of other features"), ("use_so3", "use_so3"),
+                       ("use_agnostic_product", "use_agnostic_product")):
         if getattr(module, name, False):
             _refuse(path, what)
-    radial = module.radial_embedding
-    if hasattr(radial, "distance_transform"):
-        _refuse(path, f"the distance transform {type(radial.distance_transform).__name__}")
-    if not getattr(radial, "apply_cutoff", True):
-        _refuse(path, "apply_cutoff: False")
-    if type(radial.bessel_fn).__name__ not in _RADIAL:
-        _refuse(path, f"the radial functions {type(radial.bessel_fn).__name__}")
+    repulsion = type(module.pair_repulsion_fn).__name__ if getattr(module, "pair_repulsion", False) else "ZBLBasis"
+    if repulsion != "ZBLBasis":
+        _refuse(path, f"the pair repulsion {repulsion}")
+    _check_radial(path, module.radial_embedding)
+    first = type(module.interactions[0]).__name__
     for number, block in enumerate(module.interactions):
         name = type(block).__name__
-        if name not in (_FIRST if number == 0 else _FIRST[1:]):
+        residual, density = _BLOCKS.get(name, (False, None))
+        if density != _BLOCKS.get(first, (False, False))[1] or (number and not residual):
             _refuse(path, f"the interaction block {name} in layer {number + 1}")
         if getattr(getattr(block, "cueq_config", None), "enabled", False):
             _refuse(path, "a model for cuEquivariance (mace_cueq_to_e3nn writes one for e3nn)")
@@ -144,6 +150,18 @@ def _check_model(path: str, module: Any) -> None:
         if type(block).__name__ not in _READOUTS:
             _refuse(path, f"the readout {type(block).__name__}")
     _check_irreps(path, [o3.Irreps(block.hidden_irreps) for block in module.interactions])
+
+
+def _check_radial(path: str, radial: Any) -> None:
+    transform = getattr(radial, "distance_transform", None)
+    if transform is not None and type(transform).__name__ != "AgnesiTransform":
+        _refuse(path, f"the distance transform {type(transform).__name__}")
+    if transform is not None and not all(abs(float(getattr(transform, name)) - value) < 1e-6 for name, value in AGNESI.items()):
+        _refuse(path, "an Agnesi transform with other constants than " + ", ".join(f"{k} = {v}" for k, v in AGNESI.items()))
+    if not getattr(radial, "apply_cutoff", True):
+        _refuse(path, "apply_cutoff: False")
+    if type(radial.bessel_fn).__name__ not in _RADIAL:
+        _refuse(path, f"the radial functions {type(radial.bessel_fn).__name__}")
 
 
 def _check_irreps(path: str, layers: Sequence[Any]) -> None:
@@ -169,6 +187,7 @@ def _read_keys(module: Any) -> dict[str, Any]:
         "correlation": max(_correlation(product) for product in module.products),
         "num_interactions": len(module.interactions),
         "radial_basis": _RADIAL[type(radial.bessel_fn).__name__],
+        "distance_transform": "agnesi" if hasattr(radial, "distance_transform") else "none",
         "num_radial": int(radial.out_dim),
         "cutoff_power": int(radial.cutoff_fn.p),
         "radial_mlp": [int(width) for width in first.conv_tp_weights.hs[1:-1]],
@@ -184,6 +203,7 @@ def _read_sizes(path: str, module: Any, order: list[int], single: bool) -> MaceS
     scaling = getattr(module, "scale_shift", None)
     scale, shift = (1.0, 0.0) if scaling is None else (float(scaling.scale), float(scaling.shift))
     energies = module.atomic_energies_fn.atomic_energies.flatten().tolist()
+    residual, density = _BLOCKS[type(module.interactions[0]).__name__]
     n_layers = len(module.interactions)
     readouts: list[list[int] | None] = [[] for _ in range(n_layers)]
     gate = "none"
@@ -196,7 +216,7 @@ def _read_sizes(path: str, module: Any, order: list[int], single: bool) -> MaceS
             readouts[place] = [o3.Irreps(block.hidden_irreps).dim]
             gate = _read_gate(path, block)
     return MaceSizes(
-        residual_first=type(module.interactions[0]).__name__ == _FIRST[1],
+        residual_first=residual,
         layer_irreps=[str(o3.Irreps(block.hidden_irreps)) for block in module.interactions],
         correlations=[_correlation(product) for product in module.products],
         avg_num_neighbors=[float(block.avg_num_neighbors) for block in module.interactions],
@@ -205,7 +225,16 @@ def _read_sizes(path: str, module: Any, order: list[int], single: bool) -> MaceS
         scale=scale,
         reference_energies=[energies[place] + shift for place in order],
         single_precision=single,
+        density=density,
+        zbl=_read_zbl(module),
     )
+
+
+def _read_zbl(module: Any) -> ZblSizes | None:
+    if not getattr(module, "pair_repulsion", False):
+        return None
+    zbl = module.pair_repulsion_fn
+    return ZblSizes(power=int(zbl.p), exponent=float(zbl.a_exp), prefactor=float(zbl.a_prefactor))
 
 
 def _read_gate(path: str, block: Any) -> str:

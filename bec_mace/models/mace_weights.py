@@ -58,10 +58,15 @@ def _copy_parameters(source: MaceFile, ours: Any, theirs: Any) -> None:
 
 
 def _check_radial(source: MaceFile, ours: Any, theirs: Any) -> None:
-    """Radial functions and cutoff have no weights unless they were trained."""
+    """Radial functions and cutoff have no weights unless they were trained; radii count for the elements of the file."""
     found = {**dict(theirs.named_buffers()), **dict(theirs.named_parameters())}
-    for name, value in ours.named_buffers():
-        if name in found and not torch.allclose(value, found[name].to(value), rtol=1e-6, atol=1e-6):
+    for name, own in ours.named_buffers():
+        if name not in found:
+            continue
+        other = found[name].to(own)
+        if name.endswith("covalent_radii"):
+            own, other = own[source.elements], other[source.elements]
+        if not torch.allclose(own, other, rtol=1e-6, atol=1e-6):
             raise ModelError(f"{source.path}: {name} were trained, which is not supported; take a model with fixed radial "
                              "functions.")
 

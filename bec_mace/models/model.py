@@ -80,6 +80,9 @@ class NetworkModel(PolarizationModel):
             mace_readouts=None if sizes is None else tuple(
                 None if widths is None else tuple(widths) for widths in sizes.readouts),
             mace_gate="silu" if sizes is None else sizes.gate,
+            mace_zbl=None if sizes is None or sizes.zbl is None else (
+                sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
+            r_max=self.backbone.r_max,
         )
 
     @property

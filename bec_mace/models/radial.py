@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,24 @@ _BLOCK_EDGES = 512  # On the CPU: their hidden units stay in the cache.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+
+
+class EdgeFeatures(NamedTuple):
+    """Functions of the edge vectors that all layers share.
+
+    Attributes:
+        vectors: Of shape (n_edges, 3), in Å.
+        harmonics: Spherical harmonics, of shape (n_edges, n_harmonics).
+        lengths: Of shape (n_edges, 1), in Å.
+        radial: Radial functions, of shape (n_edges, num_radial), a constant to autograd.
+        radial_slopes: Their derivatives by the length.
+    """
+
+    vectors: Tensor
+    harmonics: Tensor
+    lengths: Tensor
+    radial: Tensor
+    radial_slopes: Tensor
 
 
 def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +83,21 @@ def silu_with_derivative(values: Tensor, slopes: Tensor, scale: float) -> tuple[
     out = values * gate
     slope = (gate + out * (1 - gate)) * slopes
     return out * scale, slope * scale
+
+
+def density_with_derivative(edges: EdgeFeatures, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What each edge adds to the density of its receiver, tanh((R w)^2), and its derivative by the length.
+
+    Args:
+        edges: Of which the radial functions R are taken.
+        weight: w, of shape (num_radial, 1).
+
+    Returns:
+        Both of shape (n_edges,).
+    """
+    values, slopes = (edges.radial @ weight).squeeze(1), (edges.radial_slopes @ weight).squeeze(1)
+    density = torch.tanh(values**2)
+    return density, (1 - density**2) * 2 * values * slopes
 
 
 def constant_network(

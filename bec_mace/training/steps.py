@@ -6,9 +6,10 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -106,6 +107,23 @@ def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[list[i
     return [order[start : start + batch_size] for start in range(0, n, batch_size)]
 
 
+def displace(graph: Graph, noise: float | None, seed: int, epoch: int, number: int) -> Graph:
+    """A training frame with random displacements; the same for the same seed, epoch and frame, whatever ran before.
+
+    Args:
+        graph: The frame; its neighbours stay those of the positions without noise.
+        noise: Standard deviation in Å, or None for none.
+        seed: Of the run.
+        epoch: Of the run.
+        number: Of the frame in the training set.
+    """
+    if noise is None:
+        return graph
+    generator = np.random.default_rng((seed, epoch, number))
+    shift = torch.from_numpy(noise * generator.standard_normal(tuple(graph.positions.shape)))
+    return replace(graph, positions=graph.positions + shift.to(graph.positions))
+
+
 def batch_sums(
     model: nn.Module, loss: Loss, graphs: Sequence[Graph], device: torch.device, train: bool
 ) -> dict[str, ErrorSums]:
@@ -166,7 +184,8 @@ def run_epoch(
     batches = epoch_batches(len(graphs), config.batch_size, seed, epoch)
     for step, batch in enumerate(progress_bar(fabric, batches, f"epoch {epoch}/{config.epochs}"), start=1):
         try:
-            total += training_step(state, loss, [graphs[i] for i in batch], fabric, config.gradient_clip)
+            frames = [displace(graphs[i], config.position_noise, seed, epoch, i) for i in batch]
+            total += training_step(state, loss, frames, fabric, config.gradient_clip)
         except TrainingError as error:
             raise TrainingError(
                 f"{error} in epoch {epoch}, step {step}, training frames {batch} (counted from 0). The checkpoints are "

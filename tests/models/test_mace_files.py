@@ -41,17 +41,26 @@ def damage_couplings(module: Any) -> None:
     coupling.copy_(torch.rand(coupling.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
 
 
+def repel(module: Any) -> None:
+    module.pair_repulsion, module.pair_repulsion_fn = True, torch.nn.Identity()
+
+
+def change_agnesi(module: Any) -> None:
+    module.radial_embedding.distance_transform = modules.radial.AgnesiTransform(q=1.2)
+
+
 def train_radial(module: Any) -> None:
     module.radial_embedding.bessel_fn.bessel_weights.mul_(1.01)
 
 
 @pytest.mark.parametrize(("damage", "message"), [
     (change("heads", ["pbe", "r2scan"]), r"a model of 2 heads \(pbe, r2scan; mace_select_head"),
-    (change("pair_repulsion", True), r"pair repulsion \(ZBL\) is not supported. Supported are MACE and ScaleShiftMACE"),
+    (repel, r"the pair repulsion Identity is not supported. Supported are MACE and ScaleShiftMACE"),
     (change("use_so3", True), "use_so3 is not supported"),
     (change("use_agnostic_product", True), "use_agnostic_product is not supported"),
     (change("joint_embedding", torch.nn.Identity()), "an embedding of other features is not supported"),
     (change("radial_embedding.distance_transform", torch.nn.Identity()), "the distance transform Identity"),
+    (change_agnesi, "an Agnesi transform with other constants than a = 1.0805, q = 0.9183, p = 4.5791 is not supported"),
     (change("radial_embedding.apply_cutoff", False), "apply_cutoff: False is not supported"),
     (change("radial_embedding.bessel_fn", torch.nn.Identity()), "the radial functions Identity"),
     (change("interactions.1.__class__", modules.blocks.RealAgnosticDensityResidualInteractionBlock),
@@ -167,6 +176,7 @@ def test_configurations_that_are_sound(tmp_path: Path) -> None:
     free = load_config(tmp_path / "c.yaml", ["model.backbone.freeze=false", "training.loss.weights={forces: 1}"])
     assert free.model.backbone.freeze is False and free.model.r_max is None
     sizes = MaceSizes(residual_first=True, layer_irreps=["2x0e"], correlations=[2], avg_num_neighbors=[3.0], readouts=[[]],
-                      gate="none", scale=1.0, reference_energies=[0.0], single_precision=False).model_dump(mode="json")
+                      gate="none", scale=1.0, reference_energies=[0.0], single_precision=False)
+    sizes = sizes.model_dump(mode="json", exclude_none=True)
     with pytest.raises(ConfigError, match=r"model\.backbone\.sizes: is read from the file of from_mace; remove it"):
         load_config(tmp_path / "c.yaml", [f"model.backbone.sizes={sizes}".replace("True", "true").replace("False", "false")])

@@ -11,6 +11,7 @@ from bec_mace.models.environments import Environments
 from bec_mace.models.heads.base import Head, ScalarReadouts
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.repulsion import Repulsion
+from bec_mace.models.heads.zbl import ZblRepulsion
 from bec_mace.models.stages import Sources
 
 
@@ -18,8 +19,9 @@ class EnergyHead(Head):
     r"""Energy :math:`E = \sum_i E_{z_i} + s \sum_i \epsilon_i` with reference energies per element, in eV.
 
     The reference energies stay Python numbers: total energies are too large for float32. On the backbone of a mace model the
-    readouts, the scale and the references are those of that model. Elsewhere a wall keeps atoms from coming closer than any
-    two in the training data, see :class:`~bec_mace.models.heads.repulsion.Repulsion`.
+    readouts, the scale, the references and the repulsion of nuclei, see :class:`~bec_mace.models.heads.zbl.ZblRepulsion`, are
+    those of that model. Elsewhere a wall keeps atoms from coming closer than any two in the training data, see
+    :class:`~bec_mace.models.heads.repulsion.Repulsion`.
 
     Args:
         features: What the head reads.
@@ -34,6 +36,7 @@ class EnergyHead(Head):
         self.readouts: ScalarReadouts | MaceReadouts = (
             ScalarReadouts(features.n_layers, features.n_channels, features.readout_mlp) if features.mace_readouts is None
             else MaceReadouts(features.n_channels, features.mace_readouts, features.mace_gate))
+        self.zbl = ZblRepulsion(features.elements, *features.mace_zbl, features.r_max) if features.mace_zbl else None
         self.scale = features.energy_scale
         self.reference_energies = features.reference_energies
 
@@ -43,7 +46,9 @@ class EnergyHead(Head):
         return Sources() if energies is None else Sources(energies=energies * self.scale)
 
     def read_edges(self, edge_feats: Sequence[Tensor], env: Environments) -> Sources:
-        """Energies of the wall, where the data say how close atoms come."""
+        """Energies of the wall, where the data say how close atoms come, and of the repulsion of a mace model."""
+        if self.zbl is not None:
+            return Sources(energies=self.scale * self.zbl(edge_feats[2], env))
         return Sources() if self.wall is None else Sources(energies=self.wall(edge_feats[2], env))
 
     def references(self, species: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ class Features:
         shortest_distances: Of pairs of elements in the training frames, (n_elements, n_elements), in Å; empty if not known.
         mace_readouts: Hidden units of the energy readout of each layer of a mace model; None for a network of our own.
         mace_gate: Their nonlinearity.
+        mace_zbl: Power, exponent and prefactor of the pair repulsion of a mace model.
+        r_max: Cutoff radius, in Å.
     """
 
     n_layers: int
@@ -35,3 +38,5 @@ class Features:
     shortest_distances: tuple[tuple[float, ...], ...] = ()
     mace_readouts: tuple[tuple[int, ...] | None, ...] | None = None
     mace_gate: str = "silu"
+    mace_zbl: tuple[int, float, float] | None = None
+    r_max: float = math.inf
