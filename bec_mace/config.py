@@ -304,9 +304,23 @@ class KernelRunConfig(CommonConfig):
     fit: FitConfig = Field(default_factory=FitConfig, description="The linear solve.")
 
 
-def read_model_config(values: Mapping[str, Any]) -> ModelConfig | KernelModelConfig:
+class CommitteeConfig(Section):
+    """Networks whose predictions are averaged. It stands in checkpoints only: each is trained by a run of its own."""
+
+    kind: Literal["committee"] = "committee"
+    members: list[ModelConfig] = Field(min_length=2)
+
+    @property
+    def head_options(self) -> dict[str, dict[str, Any]]:
+        """The heads of all members, with the options of the first that has each."""
+        return {name: options for member in reversed(self.members) for name, options in member.head_options.items()}
+
+
+def read_model_config(values: Mapping[str, Any]) -> ModelConfig | KernelModelConfig | CommitteeConfig:
     """Check the ``model`` section of a checkpoint; its ``kind`` says which it is."""
-    return (KernelModelConfig if values.get("kind") == "kernel" else ModelConfig).model_validate(values)
+    kinds: dict[Any, type[ModelConfig | KernelModelConfig | CommitteeConfig]] = {
+        "kernel": KernelModelConfig, "committee": CommitteeConfig}
+    return kinds.get(values.get("kind"), ModelConfig).model_validate(values)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | KernelRunConfig:

@@ -14,7 +14,8 @@ from bec_mace.cli.options import check_writable, computing_options, label_option
 @click.argument("data", nargs=-1, required=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw prediction against reference.")
-@click.option("--uncertainty", is_flag=True, help="Also judge the standard deviations of a kernel model; much slower.")
+@click.option("--uncertainty", is_flag=True,
+              help="Also judge the standard deviations of a committee, or of a kernel model; these are much slower.")
 @label_options
 @computing_options
 def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, plot_file: Path | None,

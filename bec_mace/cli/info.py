@@ -60,14 +60,16 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
         metadata: What was stored beside the weights.
     """
     config = metadata["config"]
-    heads = [head if isinstance(head, str) else next(iter(head)) for head in config["heads"]]
+    networks = config.get("members", [config])
+    heads = dict.fromkeys(head if isinstance(head, str) else next(iter(head)) for one in networks for head in one["heads"])
     yield f"elements: {', '.join(metadata['elements'])}"
     yield f"heads: {', '.join(heads)}"
     if config.get("kind") == "kernel":
         yield (f"kernel: power {config['zeta']}, {config['num_representatives']} representatives, up to l = {config['max_l']}, "
                f"r_max {config['r_max']:g} Å")
     else:
-        yield f"network: {config['num_interactions']} layers, {config['channels']} channels, r_max {config['r_max']:g} Å"
+        for one in networks:
+            yield f"network: {one['num_interactions']} layers, {one['channels']} channels, r_max {one['r_max']:g} Å"
     yield f"parameters: {metadata['number_of_parameters']}"
     units = dict(metadata["units"])
     yield f"index order: {units.pop('index_order', 'polarization_first')}"

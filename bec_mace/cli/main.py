@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bec_mace import __version__
+from bec_mace.cli.combine import combine_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
@@ -21,5 +22,5 @@ def main(debug: bool) -> None:
     """Learn and predict Born effective charges, Z*[polarization, displacement] in e."""
 
 
-for _command in (train_command, md_command, evaluate_command, predict_command, info_command, spectrum_command):
+for _command in (train_command, combine_command, md_command, evaluate_command, predict_command, info_command, spectrum_command):
     main.add_command(_command)

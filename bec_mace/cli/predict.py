@@ -30,7 +30,8 @@ DEVIATION = "born_effective_charges_std"
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
               help="File to write: HDF5 if it ends in .h5, extended XYZ otherwise.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished prediction of the same output.")
-@click.option("--uncertainty", is_flag=True, help="Add the standard deviation of Z*, from a kernel model; much slower.")
+@click.option("--uncertainty", is_flag=True,
+              help="Add the standard deviation of Z*, from a committee or a kernel model; the latter is much slower.")
 @click.option("--workers", type=click.IntRange(min=0), metavar="N",
               help="Processes that read and find neighbours.  [default: up to 8 for a GPU, 0 for a CPU]")
 @computing_options

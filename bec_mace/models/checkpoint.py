@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bec_mace import __version__
-from bec_mace.config import KernelModelConfig, read_model_config
+from bec_mace.config import CommitteeConfig, KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.files import replace_file
+from bec_mace.models.committee import build_committee
 from bec_mace.models.kernel import build_kernel_model
 from bec_mace.models.model import build_model
 from bec_mace.models.polarization import PolarizationModel
@@ -106,6 +107,7 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         model: PolarizationModel = (
             build_kernel_model(config, elements, statistics, dtype) if isinstance(config, KernelModelConfig)
+            else build_committee(config, elements, statistics, dtype) if isinstance(config, CommitteeConfig)
             else build_model(config, elements, statistics, dtype))
     try:
         tensors = load_file(tensors_path)

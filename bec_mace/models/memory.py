@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from bec_mace.models.backbone import Layer
+from bec_mace.models.committee import CommitteeModel
 from bec_mace.models.heads.charge_transfer import ChargeTransferHead
 from bec_mace.models.kernel import KernelModel
 from bec_mace.models.kernel.density import MAX_EDGES
@@ -116,7 +117,9 @@ class _Sizes:
 
     @classmethod
     def of(cls, model: PolarizationModel, properties: Collection[str], blocked: bool) -> _Sizes:
-        """Of any model."""
+        """Of any model; the members of a committee take their turns."""
+        if isinstance(model, CommitteeModel):
+            return max((cls.of(member, properties, blocked) for member in model.networks), key=lambda sizes: sizes.at_edge)
         lower, last = _channels(model, properties)
         itemsize = model.reference_charges.element_size()
         if isinstance(model, KernelModel):

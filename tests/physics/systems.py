@@ -9,7 +9,7 @@ import torch
 
 from bec_mace.config import ModelConfig
 from bec_mace.data import Frame, Statistics
-from bec_mace.models import PolarizationModel, build_kernel_model, build_model
+from bec_mace.models import CommitteeModel, PolarizationModel, build_kernel_model, build_model
 
 ELEMENTS = (1, 6, 8)
 
@@ -86,6 +86,8 @@ FRAMES = {**PERIODIC, "triclinic": triclinic, "molecule": molecule, "atom": atom
 
 def copy_model(model: PolarizationModel, dtype: torch.dtype | None = None) -> PolarizationModel:
     """A second model with the same weights, free to change."""
+    if isinstance(model, CommitteeModel):
+        return CommitteeModel([copy_model(member, dtype) for member in model.networks])
     with torch.random.fork_rng(devices=[]):
         build = build_kernel_model if model.config.kind == "kernel" else build_model
         copy = build(model.config, ELEMENTS, model.statistics, dtype or model.reference_charges.dtype)

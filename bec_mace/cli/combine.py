@@ -1,0 +1,22 @@
+"""``bec-mace combine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("combine")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the committee.")
+def combine_command(runs: tuple[Path, ...], output: Path) -> None:
+    """Make a committee of the networks in the folders RUNS, and judge it on the frames that they all held out.
+
+    The runs differ in seed, size or heads and share their data section. The committee predicts their mean.
+    """
+    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.training.committee import combine_runs
+
+    log_to_stderr()
+    combine_runs(runs, output)
