@@ -56,7 +56,8 @@ def clone(tmp_path_factory):
 def environment(tmp_path_factory):
     """The environment of a user who has installed this very code."""
     bin_folder = tmp_path_factory.mktemp("bin")
-    for name, command in {"bec-mace": "-m bec_mace", "python": "", "python3": ""}.items():
+    programs = {"bec-mace": "-m bec_mace", "torchrun": "-m torch.distributed.run", "python": "", "python3": ""}
+    for name, command in programs.items():
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
         script.chmod(0o755)
