@@ -310,11 +310,6 @@ class CommitteeConfig(Section):
     kind: Literal["committee"] = "committee"
     members: list[ModelConfig] = Field(min_length=2)
 
-    @property
-    def head_options(self) -> dict[str, dict[str, Any]]:
-        """The heads of all members, with the options of the first that has each."""
-        return {name: options for member in reversed(self.members) for name, options in member.head_options.items()}
-
 
 def read_model_config(values: Mapping[str, Any]) -> ModelConfig | KernelModelConfig | CommitteeConfig:
     """Check the ``model`` section of a checkpoint; its ``kind`` says which it is."""

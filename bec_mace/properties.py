@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+DEVIATION = "born_effective_charges_std"
+"""The spread of Z* that committees and kernel models give."""
+
 
 @dataclass(frozen=True)
 class Property:
@@ -34,7 +37,7 @@ _TABLE = (
     Property("born_effective_charges", "atom", (3, 3), "e", r"Z^*",
              ("REF_becs", "REF_bec", "REF_born_effective_charges", "born_effective_charges", "becs", "bec", "BEC",
               "born_charge", "born_charges", "apt", "MACE_BEC")),
-    Property("born_effective_charges_std", "atom", (3, 3), "e", r"\sigma_{Z^*}", ()),
+    Property(DEVIATION, "atom", (3, 3), "e", r"\sigma_{Z^*}", ()),
     Property("energy", "frame", (), "eV", r"E", ("REF_energy", "energy", "free_energy")),
     Property("forces", "atom", (3,), "eV/Å", r"F", ("REF_forces", "forces")),
     Property("stress", "frame", (3, 3), "eV/Å^3", r"\sigma", ("REF_stress", "stress")),

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bec_mace.cli.options import check_writable, computing_options, load
+from bec_mace.properties import DEVIATION
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from bec_mace.inference import Summary
-
-DEVIATION = "born_effective_charges_std"
 
 
 @click.command("predict")

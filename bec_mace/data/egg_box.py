@@ -128,8 +128,7 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
     if not grid.any():
         return None
     sizes = {int(number): values for number, values in zip(elements, amplitudes, strict=True) if values.any()}
-    box = EggBox((int(grid[0]), int(grid[1]), int(grid[2])), (float(period[0]), float(period[1]), float(period[2])),
-                        sizes, 0.0)
+    box = EggBox((int(grid[0]), int(grid[1]), int(grid[2])), (float(period[0]), float(period[1]), float(period[2])), sizes, 0.0)
     left = sums - np.array([_along(normals, box.error(frame)) for frame, normals, _ in chosen])
     return replace(box, share=1 - float(left.var(axis=0).sum() / sums.var(axis=0).sum()))
 

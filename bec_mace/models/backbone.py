@@ -186,11 +186,9 @@ class Layer(torch.nn.Module):
 
         def pull(cotangents: list[Tensor], features: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
             stacked = torch.stack(cotangents)
-            if density_slopes is None:
-                x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, stacked, features)
-            else:
-                x_bar, y_bar, r_bar = convolution.pull(
-                    sender_feats, harmonics, weights, slopes, stacked[:, :, :-1], features)
+            at_messages = stacked if density_slopes is None else stacked[:, :, :-1]
+            x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, at_messages, features)
+            if density_slopes is not None:
                 at_density = stacked[:, :, -1].sum(dim=-1).repeat_interleave(env.n_slots, dim=1)
                 r_bar = r_bar + (at_density * density_slopes).unsqueeze(2)
             senders = [None] * len(cotangents) if x_bar is None else x_bar.unbind(0)

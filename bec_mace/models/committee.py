@@ -23,8 +23,9 @@ from bec_mace.models.environments import SortedAtoms
 from bec_mace.models.model import NetworkModel, build_model
 from bec_mace.models.polarization import PolarizationModel
 from bec_mace.models.stages import Hops
+from bec_mace.properties import DEVIATION
 
-Z, DEVIATION = "born_effective_charges", "born_effective_charges_std"
+Z = "born_effective_charges"
 
 
 class CommitteeModel(PolarizationModel):

@@ -31,18 +31,19 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path) -> dict[str, An
     """
     folder = RunFolder(output)
     folder.check_free(resume=False)
-    repeated = [str(run) for number, run in enumerate(runs) if Path(run).resolve() in {
-        Path(other).resolve() for other in runs[:number]}]
-    if repeated:
-        raise TrainingError(f"{', '.join(repeated)}: named more than once; every member must be a run of its own.")
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise TrainingError(f"{', '.join(map(str, runs))}: a folder is named more than once; every member must be a run of its "
+                            "own.")
     configs = [_read_config(Path(run)) for run in runs]
     for run, config in zip(runs, configs, strict=True):
         if config.data != configs[0].data:
             raise TrainingError(f"{run}: has another data section than {runs[0]}; frames that one held out may be training "
                                 "frames of the other. Train all members with the same `data`.")
-    members = [load_model(run, dtype=DTYPES[configs[0].precision]) for run in runs]
+    dtype = DTYPES[configs[0].precision]
+    members = [load_model(run, dtype=dtype) for run in runs]
     committee = CommitteeModel(members)
     _check_training_data(runs, members)
+    sets = read_frame_sets(configs[0].data, tuple(configs[0].training.loss.weights))
     folder.path.mkdir(parents=True, exist_ok=True)
     save_model(committee, folder.best, {
         "training_config": members[0].metadata["training_config"],
@@ -52,9 +53,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path) -> dict[str, An
         "index_order": "polarization_first",
     })
     with folder.logging_to_file():
-        sets = read_frame_sets(configs[0].data, tuple(configs[0].training.loss.weights))
-        label = f"committee of {len(members)}"
-        return evaluate_sets(load_model(folder.best, dtype=DTYPES[configs[0].precision]), folder, sets, label, {})
+        return evaluate_sets(load_model(folder.best, dtype=dtype), folder, sets, f"committee of {len(members)}", {})
 
 
 def _read_config(run: Path) -> RunConfig:

@@ -13,12 +13,11 @@ from bec_mace.data import Frame
 from bec_mace.errors import DataError
 from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
-from bec_mace.properties import PROPERTIES
+from bec_mace.properties import DEVIATION, PROPERTIES
 from bec_mace.training.losses import reduce_to_quantum, residual_unit
 from bec_mace.training.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 
 Z = "born_effective_charges"
-DEVIATION = "born_effective_charges_std"
 OTHERS = ("energy", "forces", "stress", "dipole", "polarization")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
 from bec_mace.models import PolarizationModel, load_model, update_metadata
+from bec_mace.properties import DEVIATION
 from bec_mace.training.evaluation import Comparison, compare, format_table, summarize_comparison
 from bec_mace.training.parallel import DTYPES
 from bec_mace.training.plots import plot_learning_curve, plot_parity
@@ -74,7 +75,7 @@ def evaluate_sets(
     for name, frames in (("validation", sets.validation), ("test", sets.test)):
         if not frames:
             continue
-        comparison = compare(model, frames, uncertainty="born_effective_charges_std" in model.provides)
+        comparison = compare(model, frames, uncertainty=DEVIATION in model.provides)
         results[name] = summarize_comparison(comparison)
         logger.info("%s frames, %s\n%s", name, label, format_table(results[name]))
         if "born_effective_charges" in results[name]:

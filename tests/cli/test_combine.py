@@ -54,7 +54,7 @@ def test_mistakes(run, train, small_frames):
     for arguments, sentence in (
             (("a", "nothing", "-o", "c"), "nothing: there is no config.yaml in it; give folders of runs"),
             (("a", "-o", "c"), "a committee needs at least 2 members, got 1"),
-            (("a", "a", "-o", "c"), "a: named more than once"),
+            (("a", "a", "-o", "c"), "a, a: a folder is named more than once"),
             (("a", "b", "-o", "a"), "a: this folder holds a run already")):
         result = run("combine", *arguments)
         assert result.exit_code == 2 and sentence in result.output and "Traceback" not in result.output

@@ -57,5 +57,5 @@ def test_what_cannot_be_combined(train_member, tmp_path):
     with pytest.raises(TrainingError, match="nothing: there is no config.yaml in it"):
         combine_runs([tmp_path / "a", tmp_path / "nothing"], tmp_path / "c")
     assert not (tmp_path / "c").exists()
-    with pytest.raises(TrainingError, match="a"):
+    with pytest.raises(TrainingError, match="a: this folder holds a run already"):
         combine_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "a")

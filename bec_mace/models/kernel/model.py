@@ -33,9 +33,9 @@ from bec_mace.models.kernel.descriptors import Descriptors
 from bec_mace.models.kernel.stage import KernelStage
 from bec_mace.models.polarization import PolarizationModel
 from bec_mace.models.stages import Hops
+from bec_mace.properties import DEVIATION
 
 MAX_INVARIANTS = 20000
-DEVIATION = "born_effective_charges_std"
 
 
 class KernelHead(torch.nn.Module):
