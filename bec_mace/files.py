@@ -27,7 +27,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[BecMaceError]) -> None:
+RESUME = "go on with it (--resume), choose another `output`, or delete it"
+
+
+def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[BecMaceError], advice: str = RESUME) -> None:
     """Refuse to overwrite a run.
 
     Args:
@@ -35,6 +38,7 @@ def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[Be
         traces: Files that a run leaves.
         resume: Whether the run is to go on.
         kind: Of the error.
+        advice: What to do where there is a run.
 
     Raises:
         BecMaceError: Of this kind: the folder holds a run and ``resume`` is false, or it is a file.
@@ -43,8 +47,7 @@ def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[Be
         raise kind(f"{folder}: the output folder is a file; choose another `output`")
     found = [path.name for path in traces if path.exists()]
     if found and not resume:
-        raise kind(f"{folder}: this folder holds a run already ({found[0]}); go on with it (--resume), choose another "
-                   "`output`, or delete it")
+        raise kind(f"{folder}: this folder holds a run already ({found[0]}); {advice}")
 
 
 @contextmanager

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from bec_mace.cli.options import device_option, find_device
+
 
 @click.command("combine")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the committee.")
-def combine_command(runs: tuple[Path, ...], output: Path) -> None:
+@device_option
+def combine_command(runs: tuple[Path, ...], output: Path, device: str) -> None:
     """Make a committee of the networks in the folders RUNS, and judge it on the frames that they all held out.
 
     The runs differ in seed, size or heads and share their data section. The committee predicts their mean.
@@ -19,4 +22,4 @@ def combine_command(runs: tuple[Path, ...], output: Path) -> None:
     from bec_mace.training.committee import combine_runs
 
     log_to_stderr()
-    combine_runs(runs, output)
+    combine_runs(runs, output, find_device(device))

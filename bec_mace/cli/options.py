@@ -34,13 +34,16 @@ class BatchSize(click.ParamType):
         return number
 
 
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
 def computing_options(command: Command) -> Command:
     """Add --device, --precision and --batch-size."""
     for option in (
         click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
                      help="Number of structures in a batch; auto: what the memory of the device allows."),
         click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        device_option,
     ):
         command = option(command)
     return command
@@ -83,14 +86,25 @@ def load(name: str, device: str, precision: str) -> PolarizationModel:
 
     from bec_mace.models import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(name, device=find_device(device), dtype={"float32": torch.float32, "float64": torch.float64}[precision])
+
+
+def find_device(name: str) -> str:
+    """The device that a --device option names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ModelError: There is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"--device {device}: torch cannot use it ({reason}); use cpu or auto") from None
-    return load_model(name, device=device, dtype={"float32": torch.float32, "float64": torch.float64}[precision])
+        raise ModelError(f"--device {name}: torch cannot use it ({reason}); use cpu or auto") from None
+    return name
 
 
 def check_writable(path: Path) -> None:

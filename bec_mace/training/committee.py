@@ -15,12 +15,13 @@ from bec_mace.training.report import evaluate_sets
 from bec_mace.training.run_folder import RunFolder
 
 
-def combine_runs(runs: Sequence[str | Path], output: str | Path) -> dict[str, Any]:
+def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "cpu") -> dict[str, Any]:
     """Write a committee of the best models of several runs, and evaluate it on the frames that they held out.
 
     Args:
         runs: Their folders. They share their data section, so that a frame that one held out no other was trained on.
         output: Folder of the committee: best.safetensors, best.json, results.json and parity plots.
+        device: Where to evaluate it.
 
     Returns:
         The contents of results.json; see :func:`~bec_mace.training.report.evaluate_sets`.
@@ -30,7 +31,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path) -> dict[str, An
         ModelError: Their models cannot stand beside each other.
     """
     folder = RunFolder(output)
-    folder.check_free(resume=False)
+    folder.check_free(resume=False, advice="choose another folder, or delete it")
     if len({Path(run).resolve() for run in runs}) < len(runs):
         raise TrainingError(f"{', '.join(map(str, runs))}: a folder is named more than once; every member must be a run of its "
                             "own.")
@@ -53,7 +54,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path) -> dict[str, An
         "index_order": "polarization_first",
     })
     with folder.logging_to_file():
-        return evaluate_sets(load_model(folder.best, dtype=dtype), folder, sets, f"committee of {len(members)}", {})
+        return evaluate_sets(load_model(folder.best, device, dtype), folder, sets, f"committee of {len(members)}", {})
 
 
 def _read_config(run: Path) -> RunConfig:

@@ -24,7 +24,7 @@ import torch
 
 from bec_mace.config import CommonConfig, save_config
 from bec_mace.errors import TrainingError
-from bec_mace.files import check_free, logging_to, replace_file
+from bec_mace.files import RESUME, check_free, logging_to, replace_file
 
 
 class RunFolder:
@@ -43,15 +43,15 @@ class RunFolder:
         self.last = self.path / "last.pt"
         self.results = self.path / "results.json"
 
-    def check_free(self, resume: bool) -> None:
-        """Refuse to overwrite a run.
+    def check_free(self, resume: bool, advice: str = RESUME) -> None:
+        """Refuse to overwrite a run; see :func:`~bec_mace.files.check_free`.
 
         Raises:
             TrainingError: If the folder holds a run and ``resume`` is false, or is a file.
         """
         # A configuration and a log alone are of a run that stopped at its data: the user has mended them and tries again.
         traces = (self.metrics, self.last, self.path / "best.safetensors")
-        check_free(self.path, traces, resume, TrainingError)
+        check_free(self.path, traces, resume, TrainingError, advice)
 
     def create(self, config: CommonConfig) -> None:
         """Make the folder and write the resolved configuration."""
