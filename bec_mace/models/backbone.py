@@ -216,7 +216,7 @@ class Layer(torch.nn.Module):
                 slopes = self._slopes(present)
             basis = contract_constants(message, slopes, counts, sum(ir.dim for _, ir in self.irreps_out))
         else:
-            basis = contract_monomials(message, self._polynomials(present), counts, self._degree)
+            basis = contract_monomials(message, self._polynomials(present), counts)
         out = apply_linear(self.product.linear, _split(basis, self.irreps_out))
         old = _split(node_feats, self.irreps_in)
         if self._residual:
@@ -239,15 +239,17 @@ class Layer(torch.nn.Module):
         return values @ weight, slopes @ weight
 
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
-        """Coefficients of the product basis for each present element, of shape (n_channels, n_out, n_monomials)."""
-        mixing, rows = None if self.element_mixing is None else self.element_mixing[present], []
-        for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
-            weights = [*reversed(list(contraction.weights)), contraction.weights_max]
-            rows.append(torch.cat([
-                torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"),
-                             weights[nu - 1][present] if mixing is None else torch.tensordot(mixing, weights[nu - 1], 1))
-                for nu in range(1, self._degree + 1)], dim=-1))
-        return list(torch.cat(rows, dim=2).unbind(0))
+        """Coefficients of the product basis for each degree, (n_present_elements, n_channels, n_out, n_monomials) each."""
+        mixing, found = None if self.element_mixing is None else self.element_mixing[present], []
+        contractions = self.product.symmetric_contractions.contractions
+        for nu in range(1, self._degree + 1):
+            rows = []
+            for number, contraction in enumerate(contractions):
+                weight = [*reversed(list(contraction.weights)), contraction.weights_max][nu - 1]
+                weights = weight[present] if mixing is None else torch.tensordot(mixing, weight, 1)
+                rows.append(torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), weights))
+            found.append(torch.cat(rows, dim=2))
+        return found
 
     def _slopes(self, present: Sequence[int]) -> list[list[Tensor]]:
         """Coefficients of its derivatives for each present element and degree, (n_channels, n_out * n_in, n_monomials)."""

@@ -15,6 +15,8 @@ from torch import Tensor
 
 _BLOCK_BYTES = 1 << 20  # Of what one block holds on the CPU: it stays in the cache.
 _BLOCK_ATOMS = 256
+_GROUP_ATOMS = 128
+_FEW_ATOMS = 32  # Of an element, for matrix products.
 
 
 def monomials(values: Tensor, degree: int) -> list[Tensor]:
@@ -48,7 +50,7 @@ class _Raise(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, last: Tensor, starts: list[int]) -> Tensor:
         ctx.save_for_backward(values, last)
         ctx.starts = starts
-        out = values.new_empty((values.shape[0], len(starts) * last.shape[1] - sum(starts), values.shape[2]))
+        out = _empty(values, len(starts) * last.shape[1] - sum(starts))
         for m, suffix, place in _suffixes(starts, last.shape[1]):
             torch.mul(values[:, m : m + 1], last[:, suffix], out=out[:, place])
         return out
@@ -84,7 +86,7 @@ class _ByMonomial(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, raised: Tensor, starts: list[int], n_monomials: int) -> Tensor:
         ctx.save_for_backward(values, raised)
         ctx.starts = starts
-        out = values.new_zeros((values.shape[0], n_monomials, values.shape[2]))
+        out = _empty(values, n_monomials).zero_()
         for m, suffix, place in _suffixes(starts, n_monomials):
             out[:, suffix].addcmul_(values[:, m : m + 1], raised[:, place])
         return out
@@ -146,26 +148,29 @@ def raise_couplings(couplings: Tensor, n_components: int, degree: int) -> Tensor
     return raised.permute(3, 0, 1, 2).flatten(1, 2).contiguous()
 
 
-def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int], degree: int) -> Tensor:
+def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     r"""The product basis: polynomials in the components of each channel, with coefficients per element.
 
     .. math:: B_{i,o c} = \sum_M w_{z_i, o M c} \prod_{m \in M} A_{i, m c}
 
     Args:
         values: Of shape (n_atoms, n_components, n_channels), atoms sorted by element.
-        coefficients: For each element that has atoms a tensor of shape (n_channels, n_out, n_monomials).
+        coefficients: For each degree, from 1, a tensor of shape (n_elements, n_channels, n_out, n_monomials); of the elements
+            that have atoms.
         counts: Number of atoms of each element that has atoms.
-        degree: Highest degree.
 
     Returns:
         Of shape (n_atoms, n_out, n_channels).
     """
-    parts = []
-    for matrix, block in zip(coefficients, values.permute(2, 1, 0).split(list(counts), dim=2), strict=True):
-        # Element by element and degree by degree: joining them would cost as much as the products, and more in a pull-back.
-        products = monomials(block.contiguous(), degree)
-        matrices = matrix.split([product.shape[1] for product in products], dim=2)
-        parts.append(_sum([torch.bmm(w, product) for w, product in zip(matrices, products, strict=True)]))
+    parts, groups = [], _groups(counts)
+    blocks = values.split([sum(inside) for inside in groups])
+    matrices = zip(*(stack.split([len(inside) for inside in groups]) for stack in coefficients), strict=True)
+    for inside, block, stacks in zip(groups, blocks, matrices, strict=True):
+        by_atom = block.shape[0] < _FEW_ATOMS * len(inside)
+        products = monomials(_lay_out(block.permute(2, 1, 0), by_atom), len(stacks))
+        # Degree by degree: joining them would cost as much as the products, and more in a pull-back.
+        parts.append(_sum([_Polynomials.apply(stack, product, inside, by_atom)
+                           for stack, product in zip(stacks, products, strict=True)]))
     return torch.cat(parts, dim=2).permute(2, 1, 0)
 
 
@@ -174,6 +179,87 @@ def _sum(values: Sequence[Tensor]) -> Tensor:
     for value in values[1:]:
         total = total + value
     return total
+
+
+def _groups(counts: Sequence[int]) -> list[list[int]]:
+    """Counts of the elements that are computed together: as many as stay in the cache."""
+    groups: list[list[int]] = [[]]
+    for count in counts:
+        if groups[-1] and sum(groups[-1]) + count > _GROUP_ATOMS:
+            groups.append([])
+        groups[-1].append(count)
+    return groups
+
+
+def _lay_out(values: Tensor, by_atom: bool) -> Tensor:
+    """The same tensor of shape (n_channels, n_rows, n), with the rows of an atom side by side in memory, or the atoms of a row.
+
+    Matrix products with few columns are slow, with few rows they are not; all else is faster where atoms are side by side.
+    """
+    return values.transpose(1, 2).contiguous().transpose(1, 2) if by_atom else values.contiguous()
+
+
+def _empty(like: Tensor, n_rows: int) -> Tensor:
+    """An array of shape (n_channels, n_rows, n) in the layout of another."""
+    n_channels, _, n = like.shape
+    if like.stride(1) == 1:
+        return like.new_empty((n_channels, n, n_rows)).transpose(1, 2)
+    return like.new_empty((n_channels, n_rows, n))
+
+
+class _Polynomials(torch.autograd.Function):
+    """Multiply the monomials of the atoms of each element by a matrix of their own.
+
+    As in :class:`_Raise` the derivatives are products of the same kind. Left to autograd, the atoms of an element would be cut
+    out and joined again, which takes longer than the products where there are many elements.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor, products: Tensor, counts: list[int], by_atom: bool) -> Tensor:
+        ctx.save_for_backward(matrices, products)
+        ctx.counts, ctx.by_atom = counts, by_atom
+        out = _empty(products, matrices.shape[2])
+        for matrix, atoms in zip(matrices.unbind(0), _atoms(counts), strict=True):
+            block = products[:, :, atoms]
+            out[:, :, atoms] = (torch.bmm(block.transpose(1, 2), matrix.transpose(1, 2)).transpose(1, 2) if by_atom
+                                else torch.bmm(matrix, block))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (matrices, products), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        cotangent = _lay_out(cotangent, ctx.by_atom)
+        return (_OuterProducts.apply(cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
+                _Polynomials.apply(matrices.transpose(2, 3), cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
+                None, None)
+
+
+class _OuterProducts(torch.autograd.Function):
+    """Sum the outer products of two vectors over the atoms of each element."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, counts: list[int], by_atom: bool) -> Tensor:
+        ctx.save_for_backward(left, right)
+        ctx.counts, ctx.by_atom = counts, by_atom
+        out = left.new_empty((len(counts), left.shape[0], left.shape[1], right.shape[1]))
+        for matrix, atoms in zip(out.unbind(0), _atoms(counts), strict=True):
+            torch.bmm(left[:, :, atoms], right[:, :, atoms].transpose(1, 2), out=matrix)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (left, right), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        return (_Polynomials.apply(cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
+                _Polynomials.apply(cotangent.transpose(2, 3), left, ctx.counts, ctx.by_atom) if wanted[1] else None,
+                None, None)
+
+
+def _atoms(counts: Sequence[int]) -> Iterator[slice]:
+    """The atoms of each element."""
+    start = 0
+    for count in counts:
+        yield slice(start, start + count)
+        start += count
 
 
 def contract_constants(values: Tensor, slopes: Sequence[Sequence[Tensor]], counts: Sequence[int], n_out: int) -> Tensor:

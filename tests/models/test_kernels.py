@@ -97,15 +97,35 @@ def test_symmetrized_couplings_give_the_same_polynomial() -> None:
     assert torch.allclose(torch.einsum("omk,m->ok", symmetrize_couplings(couplings, 3), products), expected, atol=1e-13)
 
 
-def test_each_element_has_its_own_coefficients() -> None:
-    generator = torch.Generator().manual_seed(1)
-    values = torch.rand(5, 3, 2, generator=generator, dtype=torch.float64)
-    coefficients = [torch.rand(2, 4, 9, generator=generator, dtype=torch.float64) for _ in range(2)]
-    out = contract_monomials(values, coefficients, [2, 3], 2)
-    for atom in range(5):
+@pytest.mark.parametrize("few", [1, 32])
+@pytest.mark.parametrize("group", [3, 128])
+def test_each_element_has_its_own_coefficients(few: int, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both layouts, with one group of elements or several; a loop over atoms gives the same."""
+    monkeypatch.setattr("bec_mace.models.product._FEW_ATOMS", few)
+    monkeypatch.setattr("bec_mace.models.product._GROUP_ATOMS", group)
+    values, coefficients, elements = polynomial_inputs()
+    out = contract_monomials(values, coefficients, [2, 4, 1])
+    for atom, element in enumerate(elements):
         products = torch.cat(monomials(values[atom].T.unsqueeze(2), 2), dim=1).squeeze(2)
-        expected = torch.einsum("com,cm->oc", coefficients[atom >= 2], products)
+        expected = torch.einsum("com,cm->oc", torch.cat(coefficients, dim=3)[element], products)
         assert torch.allclose(out[atom], expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("few", [1, 32])
+def test_second_derivatives_of_the_polynomials(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bec_mace.models.product._FEW_ATOMS", few)
+    values, coefficients, _ = polynomial_inputs()
+    inputs = [tensor.requires_grad_(True) for tensor in (values, *coefficients)]
+    assert torch.autograd.gradcheck(lambda x, *w: contract_monomials(x, w, [2, 4, 1]), inputs)
+    assert torch.autograd.gradgradcheck(lambda x, *w: contract_monomials(x, w, [2, 4, 1]), inputs)
+
+
+def polynomial_inputs() -> tuple[torch.Tensor, list[torch.Tensor], list[int]]:
+    """Values of 7 atoms, coefficients up to degree 2 of three elements, and the element of each atom."""
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(7, 3, 2, generator=generator, dtype=torch.float64)
+    coefficients = [torch.rand(3, 2, 4, n, generator=generator, dtype=torch.float64) for n in (3, 6)]
+    return values, coefficients, [0, 0, 1, 1, 1, 1, 2]
 
 
 def test_element_without_atoms_is_skipped_by_the_linear_map() -> None:
