@@ -171,7 +171,11 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
         # Degree by degree: joining them would cost as much as the products, and more in a pull-back.
         parts.append(_sum([_Polynomials.apply(stack, product, inside, by_atom)
                            for stack, product in zip(stacks, products, strict=True)]))
-    return torch.cat(parts, dim=2).permute(2, 1, 0)
+    return _join(parts, 2).permute(2, 1, 0)
+
+
+def _join(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=axis)
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:
@@ -196,14 +200,14 @@ def _lay_out(values: Tensor, by_atom: bool) -> Tensor:
 
     Matrix products with few columns are slow, with few rows they are not; all else is faster where atoms are side by side.
     """
-    return values.transpose(1, 2).contiguous().transpose(1, 2) if by_atom else values.contiguous()
+    return values.mT.contiguous().mT if by_atom else values.contiguous()
 
 
 def _empty(like: Tensor, n_rows: int) -> Tensor:
     """An array of shape (n_channels, n_rows, n) in the layout of another."""
     n_channels, _, n = like.shape
     if like.stride(1) == 1:
-        return like.new_empty((n_channels, n, n_rows)).transpose(1, 2)
+        return like.new_empty((n_channels, n, n_rows)).mT
     return like.new_empty((n_channels, n_rows, n))
 
 
@@ -218,19 +222,17 @@ class _Polynomials(torch.autograd.Function):
     def forward(ctx: Any, matrices: Tensor, products: Tensor, counts: list[int], by_atom: bool) -> Tensor:
         ctx.save_for_backward(matrices, products)
         ctx.counts, ctx.by_atom = counts, by_atom
-        out = _empty(products, matrices.shape[2])
-        for matrix, atoms in zip(matrices.unbind(0), _atoms(counts), strict=True):
-            block = products[:, :, atoms]
-            out[:, :, atoms] = (torch.bmm(block.transpose(1, 2), matrix.transpose(1, 2)).transpose(1, 2) if by_atom
-                                else torch.bmm(matrix, block))
-        return out
+        pairs = [(matrix, products[:, :, atoms]) for matrix, atoms in zip(matrices.unbind(0), _atoms(counts), strict=True)]
+        if by_atom:
+            return _join([torch.bmm(block.mT, matrix.mT) for matrix, block in pairs], 1).mT
+        return _join([torch.bmm(matrix, block) for matrix, block in pairs], 2)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (matrices, products), wanted = ctx.saved_tensors, ctx.needs_input_grad
         cotangent = _lay_out(cotangent, ctx.by_atom)
         return (_OuterProducts.apply(cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                _Polynomials.apply(matrices.transpose(2, 3), cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
+                _Polynomials.apply(matrices.mT, cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
                 None, None)
 
 
@@ -241,16 +243,19 @@ class _OuterProducts(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, counts: list[int], by_atom: bool) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.counts, ctx.by_atom = counts, by_atom
-        out = left.new_empty((len(counts), left.shape[0], left.shape[1], right.shape[1]))
+        # Few rows of many columns: a fraction of the time of many rows of few columns.
+        turned = left.shape[1] > right.shape[1]
+        rows, columns = (right, left) if turned else (left, right)
+        out = left.new_empty((len(counts), left.shape[0], rows.shape[1], columns.shape[1]))
         for matrix, atoms in zip(out.unbind(0), _atoms(counts), strict=True):
-            torch.bmm(left[:, :, atoms], right[:, :, atoms].transpose(1, 2), out=matrix)
-        return out
+            torch.bmm(rows[:, :, atoms], columns[:, :, atoms].mT, out=matrix)
+        return out.mT if turned else out
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (left, right), wanted = ctx.saved_tensors, ctx.needs_input_grad
         return (_Polynomials.apply(cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                _Polynomials.apply(cotangent.transpose(2, 3), left, ctx.counts, ctx.by_atom) if wanted[1] else None,
+                _Polynomials.apply(cotangent.mT, left, ctx.counts, ctx.by_atom) if wanted[1] else None,
                 None, None)
 
 
