@@ -238,27 +238,26 @@ class Layer(torch.nn.Module):
             values, slopes = silu_with_derivative(values @ matrix, slopes @ matrix, scale)
         return values @ weight, slopes @ weight
 
+    def _weights(self, contraction: Any, present: Sequence[int]) -> list[Tensor]:
+        """Weights of the present elements for each degree, (n_present_elements, n_paths, n_channels) each."""
+        weights = [*reversed(list(contraction.weights)), contraction.weights_max]
+        if self.element_mixing is None:
+            return [weight[present] for weight in weights]
+        mixing = self.element_mixing[present]
+        return [torch.tensordot(mixing, weight, 1) for weight in weights]
+
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each degree, (n_present_elements, n_channels, n_out, n_monomials) each."""
-        mixing, found = None if self.element_mixing is None else self.element_mixing[present], []
-        contractions = self.product.symmetric_contractions.contractions
-        for nu in range(1, self._degree + 1):
-            rows = []
-            for number, contraction in enumerate(contractions):
-                weight = [*reversed(list(contraction.weights)), contraction.weights_max][nu - 1]
-                weights = weight[present] if mixing is None else torch.tensordot(mixing, weight, 1)
-                rows.append(torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), weights))
-            found.append(torch.cat(rows, dim=2))
-        return found
+        weights = [self._weights(contraction, present) for contraction in self.product.symmetric_contractions.contractions]
+        return [torch.cat([torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), parts[nu - 1])
+                           for number, parts in enumerate(weights)], dim=2) for nu in range(1, self._degree + 1)]
 
     def _slopes(self, present: Sequence[int]) -> list[list[Tensor]]:
         """Coefficients of its derivatives for each present element and degree, (n_channels, n_out * n_in, n_monomials)."""
-        mixing = None if self.element_mixing is None else self.element_mixing[present]
         found: list[list[list[Tensor]]] = [[[] for _ in range(self._degree)] for _ in present]
         for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
-            for nu, weight in enumerate([*reversed(list(contraction.weights)), contraction.weights_max], start=1):
+            for nu, weights in enumerate(self._weights(contraction, present), start=1):
                 raised = getattr(self, f"raised_{number}_{nu}")
-                weights = weight[present] if mixing is None else torch.tensordot(mixing, weight, 1)
                 for rows, matrix in zip(found, weights.unbind(0), strict=True):
                     rows[nu - 1].append((matrix.T @ raised.flatten(1)).view(-1, *raised.shape[1:]))
         return [[torch.cat(parts, dim=1) for parts in rows] for rows in found]
