@@ -21,7 +21,8 @@ from bec_mace.inference import split_outputs
 from bec_mace.models import PolarizationModel, load_model
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-OF_MODEL = ("born_effective_charges", "charges", "energy", "forces", "stress", "dipole", "dipoles")
+OF_MODEL = ("born_effective_charges", "charges", "energy", "forces", "stress", "dipole", "dipoles", "polarizability",
+            "dielectric_tensor")
 """What the calculator can pass on from a model, where the model gives it."""
 OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
 OF_FIELD = ("field_forces", "field_energy", "field_work", "base_energy", "base_forces")
@@ -50,6 +51,8 @@ class BECCalculator(Calculator):
     ``born_effective_charges``        (n_atoms, 3, 3), Z[atom, polarization, displacement], in e
     ``charges``, ``dipoles``          of the atoms, (n_atoms,) in e and (n_atoms, 3) in e Å
     ``dipole``                        of a molecule, (3,), in e Å; that of a periodic cell depends on the choice of the cell
+    ``polarizability``                (3, 3), of the molecule or cell at clamped nuclei, in Å^3
+    ``dielectric_tensor``             (3, 3), of a cell that is periodic in three directions, at clamped nuclei
     ``energy``, ``free_energy``       in eV, that of the field included
     ``forces``                        (n_atoms, 3), in eV/Å, those of the field included
     ``stress``                        (6,), in eV/Å^3, in ASE's order xx, yy, zz, yz, xz, xy; not in a field
@@ -234,6 +237,8 @@ class BECCalculator(Calculator):
                              "here. Keep the cell fixed, or switch the field off.")
         if "stress" in wanted and self.base is None and not periodic.all():
             raise ModelError("stress needs a cell that is periodic in three directions")
+        if "dielectric_tensor" in wanted and not periodic.all():
+            raise ModelError("a dielectric tensor needs a cell that is periodic in three directions; ask for `polarizability`")
         if "dipole" in wanted and periodic.any():
             raise ModelError("the dipole of a periodic cell depends on the choice of the cell; use Born effective "
                              "charges")

@@ -25,6 +25,7 @@ HEAD_PROPERTIES: dict[str, frozenset[str]] = {
     "dipole": _POLARIZATION,
     "direct": frozenset({"born_effective_charges"}),
     "energy": frozenset({"energy", "forces", "stress"}),
+    "polarizability": frozenset({"polarizability", "dielectric_tensor"}),
 }
 """The properties that each head can be trained on."""
 

@@ -47,6 +47,8 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, resum
     predicted_becs_std (n, 9)  its standard deviation in e, with --uncertainty
     predicted_charges  (n,)    in e, from monopole and charge_transfer heads
     predicted_energy   eV      and predicted_forces (n, 3) in eV/Å, from an energy head
+    predicted_polarizability   (9,)  in Å^3, and predicted_dielectric_tensor (9,) at clamped nuclei, of crystals,
+                               from a polarizability head
 
     An HDF5 file has them as flat arrays, under the names of the properties.
     """  # noqa: D301 - click wants the control character

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bec_mace.data import Frame
+from bec_mace.properties import PROPERTIES
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,16 +20,23 @@ COLUMNS = {
     "charges": "predicted_charges",
     "energy": "predicted_energy",
     "forces": "predicted_forces",
+    "polarizability": "predicted_polarizability",
+    "dielectric_tensor": "predicted_dielectric_tensor",
 }
 """Properties that are written, and their keys. No key is one that ASE moves into a calculator on reading."""
 
 
 def annotate(frame: Frame, result: Mapping[str, Any]) -> Atoms:
-    """Return the structure of a frame with predictions under the keys of ``COLUMNS``, tensors as 9 columns."""
+    """Return the structure of a frame with predictions under the keys of ``COLUMNS``, tensors as 9 numbers.
+
+    A dielectric tensor is left out where there is none: the frame does not fill space.
+    """
     atoms = frame.to_atoms()
     for name, value in result.items():
-        if name == "energy":
-            atoms.info[COLUMNS[name]] = float(value)
+        if name == "dielectric_tensor" and not frame.pbc.all():
+            continue
+        if PROPERTIES[name].per == "frame":
+            atoms.info[COLUMNS[name]] = value.reshape(-1) if value.ndim else float(value)
         else:
             atoms.set_array(COLUMNS[name], value.reshape(len(atoms), -1) if value.ndim > 1 else value)
     return atoms

@@ -105,6 +105,10 @@ class NetworkModel(PolarizationModel):
     def _tensors(self, state: State) -> Tensor | None:
         return total_of([self.heads[name].tensors(state.found.node_feats) for name in state.heads])
 
+    def _polarizabilities(self, state: State) -> Tensor | None:
+        feats, species = state.found.node_feats, state.atoms.species
+        return total_of([self.heads[name].polarizabilities(feats, species) for name in state.heads])
+
     def _energy(self, state: State) -> Tensor:
         """Total energies, of shape (n_frames,), in eV; the sum is done in float64."""
         energies = state.total("energies")

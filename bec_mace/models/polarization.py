@@ -5,6 +5,7 @@ A network and a kernel model differ in how they come by the sources. What is mad
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from bec_mace.config import KernelModelConfig, ModelConfig
+from bec_mace.config_checks import HEAD_PROPERTIES
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
@@ -23,8 +25,10 @@ from bec_mace.models.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.models.response import evaluate
 from bec_mace.models.stages import Evaluation, Hops
 
+Z = "born_effective_charges"
+
 _LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
-_DERIVATIVES = frozenset({"born_effective_charges", "forces", "stress"})
+_DERIVATIVES = frozenset({Z, "forces", "stress"})
 
 
 def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -85,7 +89,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         self.statistics = statistics
         self.metadata: dict[str, Any] = {}
         self.exact_weights: dict[str, Tensor] = {}
-        polar = [name for name in config.head_options if name != "energy"]
+        polar = [name for name in config.head_options if Z in HEAD_PROPERTIES[name]]
         charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
         if config.reference_charges and polar:
             self.reference_charges = torch.nn.Parameter(charges)
@@ -103,7 +107,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         """Take up the heads and note what they make possible."""
         self.heads = torch.nn.ModuleDict(heads)
         self.provides = frozenset[str]().union(*(head.provides for head in heads.values()))
-        if set(heads) - {"energy"}:
+        if Z in self.provides:
             self.provides |= {"head_contributions"}
         if "dipole" in heads:
             self.provides |= {"dipoles"}
@@ -125,6 +129,10 @@ class PolarizationModel(torch.nn.Module, ABC):
         """Z* that is read directly, of shape (n_atoms, 3, 3), in e."""
         return None
 
+    def _polarizabilities(self, state: State) -> Tensor | None:
+        """Polarizabilities that are read directly, of shape (n_atoms, 3, 3), in Å^3."""
+        return None
+
     def _energy(self, state: State) -> Tensor:
         """Total energies, of shape (n_frames,), in eV; asked for only where a head gives them."""
         raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
@@ -132,7 +140,7 @@ class PolarizationModel(torch.nn.Module, ABC):
     def forward(
         self,
         graph: Graph,
-        properties: Collection[str] = ("born_effective_charges",),
+        properties: Collection[str] = (Z,),
         create_graph: bool = False,
         directions: Tensor | None = None,
         block_size: int | None = None,
@@ -150,7 +158,9 @@ class PolarizationModel(torch.nn.Module, ABC):
             ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
             ``charges`` (n_atoms,) in e; ``dipoles`` (n_atoms, 3) in e Å, those of the dipole head; ``dipole`` and
             ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
-            (n_frames, 3, 3) in eV/Å^3; ``head_contributions`` a dict of Z* from each head alone.
+            (n_frames, 3, 3) in eV/Å^3; ``polarizability`` (n_frames, 3, 3) in Å^3; ``dielectric_tensor`` (n_frames, 3, 3), not
+            a number in frames that are not periodic in three directions; ``head_contributions`` a dict of Z* from each head
+            alone.
 
         Raises:
             ModelError: An element the model has not seen, a property that its heads do not give, or a block size that is
@@ -172,12 +182,12 @@ class PolarizationModel(torch.nn.Module, ABC):
         self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
     ) -> dict[str, Tensor]:
         axes = torch.eye(3).to(atoms.positions) if directions is None else directions
-        response = axes if "born_effective_charges" in wanted else None
+        response = axes if Z in wanted else None
         state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
         found = state.found
         out: dict[str, Any] = {}
         if found.response is not None:
-            out["born_effective_charges"] = atoms.unsort(self._response(state, found.response, axes))
+            out[Z] = atoms.unsort(self._response(state, found.response, axes))
         if found.forces is not None:
             out["forces"] = atoms.unsort(found.forces)
         if "stress" in wanted and found.virial is not None:
@@ -189,6 +199,8 @@ class PolarizationModel(torch.nn.Module, ABC):
             out["charges"] = atoms.unsort(charges)
             if wanted & {"dipole", "polarization"}:
                 out["dipole"] = out["polarization"] = self._dipole(state)
+        if wanted & {"polarizability", "dielectric_tensor"}:
+            out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
         if "dipoles" in wanted:
             out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
         if "head_contributions" in wanted:
@@ -250,6 +262,17 @@ class PolarizationModel(torch.nn.Module, ABC):
         density = density if dipoles is None else density + dipoles
         return atoms.sum_over_frames(density).to(atoms.positions.dtype)
 
+    def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Polarizability in Å^3 and dielectric tensor at clamped nuclei, of shape (n_frames, 3, 3)."""
+        shares = self._polarizabilities(state)
+        if shares is None:
+            raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
+        polarizability = state.atoms.sum_over_frames(shares)
+        periodic = graph.pbc.all(dim=1)
+        volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan).view(-1, 1, 1)
+        identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
+        return polarizability, identity + 4 * math.pi * polarizability / volume
+
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
         own = [sources.dipoles for sources in state.found.sources if sources.transferred is None]
@@ -261,7 +284,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
-            if name == "energy":
+            if Z not in HEAD_PROPERTIES[name]:
                 continue
             state = self._evaluate(atoms, [name], axes, False, create_graph)
             if state.found.response is not None:

@@ -14,11 +14,11 @@ from bec_mace.errors import DataError
 from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
 from bec_mace.properties import DEVIATION, PROPERTIES
-from bec_mace.training.losses import reduce_to_quantum, residual_unit
+from bec_mace.training.losses import RELATIVE, reduce_to_quantum, residual_unit
 from bec_mace.training.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 
 Z = "born_effective_charges"
-OTHERS = ("energy", "forces", "stress", "dipole", "polarization")
+OTHERS = ("energy", "forces", "stress", "dipole", "polarization", "polarizability", "dielectric_tensor")
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ def compare(
 ) -> Comparison:
     """Predict what the frames have labels for and the model gives; see ``predict``.
 
-    Stress is left out unless all frames are periodic in three directions, the dipole unless all are molecules.
+    Stress and dielectric tensor are left out unless all frames are periodic in three directions, the dipole unless all are
+    molecules.
     """
     frames = list(frames)
     labels = {name for frame in frames for name in frame.labels}
     names = [name for name in (Z, *OTHERS) if name in labels and name in model.provides]
     # Stress needs a cell; the dipole of a periodic cell depends on the choice of the cell.
-    if "stress" in names and not all(frame.pbc.all() for frame in frames):
-        names.remove("stress")
+    if not all(frame.pbc.all() for frame in frames):
+        names = [name for name in names if name not in ("stress", "dielectric_tensor")]
     if "dipole" in names and any(frame.pbc.any() for frame in frames):
         names.remove("dipole")
     if Z in names and "head_contributions" in model.provides:
@@ -84,8 +85,8 @@ def evaluate(
 
     Returns:
         ``n_frames``; ``born_effective_charges``, see ``charge_metrics``; ``head_shares``, see ``metrics.head_shares``;
-        and for each of energy (eV/atom), forces (eV/Å), stress (eV/Å^3), dipole and polarization that is labelled and
-        given: ``{"rmse", "mae", "unit"}``.
+        and for each of energy (eV/atom), forces (eV/Å), stress (eV/Å^3), dipole, polarization, polarizability and
+        dielectric tensor (both relative) that is labelled and given: ``{"rmse", "mae", "unit"}``.
 
     Raises:
         DataError: If no frame holds Born effective charges.
@@ -149,6 +150,8 @@ def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray
         difference = reduce_to_quantum(torch.tensor(difference)[None], cell, pbc)[0].numpy()
     if name in ("dipole", "polarization"):
         difference = difference / np.sqrt(len(frame))
+    if name in RELATIVE:
+        difference = difference / np.trace(reference) * 3
     return np.ravel(difference)
 
 

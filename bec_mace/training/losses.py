@@ -10,6 +10,7 @@ the element weight of atom i (1 for properties of a frame). Errors are made comp
 * ``energy``: the error per atom;
 * ``dipole`` and ``polarization``: the error over the square root of the number of atoms, because the dipole of a
   disordered system fluctuates with the root of its size;
+* ``polarizability`` and ``dielectric_tensor``: the error over a third of the trace of the label;
 * everything else: the error itself.
 
 The polarization of a periodic frame is defined modulo the quantum e times a lattice vector. Its error is the difference
@@ -57,6 +58,9 @@ class ErrorSums:
 N_SUMS = 5
 """Length of ``ErrorSums.stack()``."""
 
+RELATIVE = ("polarizability", "dielectric_tensor")
+"""Properties whose error is taken relative to the mean of the label's diagonal."""
+
 
 def reduce_to_quantum(difference: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     """Subtract the whole numbers of polarization quanta nearest to a difference of polarizations.
@@ -85,13 +89,15 @@ def residual(name: str, prediction: Tensor, graph: Graph) -> Tensor:
         return difference / graph.atoms_per_frame().to(difference.dtype).unsqueeze(-1)
     if name in ("dipole", "polarization"):
         return difference / graph.atoms_per_frame().to(difference.dtype).sqrt().unsqueeze(-1)
+    if name in RELATIVE:
+        return difference / graph.labels[name].diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
     return difference
 
 
 def residual_unit(name: str) -> str:
     """Unit of ``residual``, as printed."""
-    return {"energy": "eV/atom", "dipole": "e Å/sqrt(atom)", "polarization": "e Å/sqrt(atom)"}.get(
-        name, PROPERTIES[name].unit)
+    return {"energy": "eV/atom", "dipole": "e Å/sqrt(atom)", "polarization": "e Å/sqrt(atom)",
+            **dict.fromkeys(RELATIVE, "relative")}.get(name, PROPERTIES[name].unit)
 
 
 def penalty(errors: Tensor, huber: float | None) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from bec_mace.config import DataConfig
@@ -13,6 +15,7 @@ from bec_mace.data import Frame, build_graph, split_frames, summarize
 from bec_mace.data.egg_box import EggBox, find_egg_box
 from bec_mace.data.graph import Graph
 from bec_mace.errors import DataError
+from bec_mace.training.losses import RELATIVE
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +46,17 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
 
     Raises:
         DataError: If a file cannot be used, a trained property is in no training frame, a validation or test frame has
-            an element that no training frame has, or dipoles of periodic cells are trained.
+            an element that no training frame has, dipoles of periodic cells are trained, or trained polarizabilities or
+            dielectric tensors make no sense.
     """
     sets = split_frames(config, properties=properties)
     elements = elements_of(sets["train"])
     for name in ("validation", "test"):
         check_elements(sets[name], elements, name)
+    everything = [frame for frames in sets.values() for frame in frames]
     if "dipole" in properties:
-        check_molecules([frame for frames in sets.values() for frame in frames])
+        check_molecules(everything)
+    check_dielectric(everything, [name for name in RELATIVE if name in properties])
     found = FrameSets(sets["train"], sets["validation"], sets["test"])
     if config.egg_box == "remove":
         found = without_egg_box(found)
@@ -80,6 +86,23 @@ def check_molecules(frames: Sequence[Frame]) -> None:
         if "dipole" in frame.labels and frame.pbc.any():
             raise DataError(f"{frame.source}: the dipole of a periodic cell depends on the choice of the cell; train "
                             "`polarization` instead and name its key in `data.keys`")
+
+
+def check_dielectric(frames: Sequence[Frame], names: Sequence[str]) -> None:
+    """Refuse polarizabilities that are not positive, and dielectric tensors of frames that do not fill space.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    for name, frame in itertools.product(names, frames):
+        if name not in frame.labels:
+            continue
+        if name == "dielectric_tensor" and not frame.pbc.all():
+            raise DataError(f"{frame.source}: {name} of a frame that is not periodic in three directions; train "
+                            "`polarizability` instead")
+        if not np.trace(frame.labels[name]) > 0:
+            raise DataError(f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
+                            "repair or remove the frame")
 
 
 def elements_of(frames: Sequence[Frame]) -> list[int]:

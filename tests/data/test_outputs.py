@@ -14,6 +14,8 @@ from bec_mace.errors import DataError
 from bec_mace.units import BOHR
 
 Z = "born_effective_charges"
+EPS = "dielectric_tensor"
+DIELECTRIC = "Dielectric constant in cartesian axis"
 BLOCK = "Effective charges (d Force / dE) in cartesian axis\n"
 # As ph.x 7 writes them: both derivatives, with and without the acoustic sum rule, numbers of this test.
 NEW_BLOCKS = """
@@ -48,7 +50,8 @@ def rows(letter: str) -> str:
 
 def test_phonon_output(files) -> None:
     frame, = read_frames(files / "outputs" / "NaCl.ph.out.gz", index_order="displacement_first")
-    assert frame.labels.keys() == {Z}
+    assert frame.labels.keys() == {Z, EPS}
+    assert frame.labels[EPS].tolist() == (2.472958201 * np.eye(3)).tolist()
     assert np.diagonal(frame.labels[Z][5]).tolist() == [-1.11114, -1.11198, -1.11198]
     assert frame.atomic_numbers.tolist() == [11] * 4 + [17] * 4
     np.testing.assert_allclose(frame.cell, 10.75311 * BOHR * np.eye(3), rtol=1e-12)
@@ -69,6 +72,17 @@ def test_the_last_raw_block_counts(text, read) -> None:
     assert frame.labels[Z][0].tolist() == [[1, 0.2, 0.3], [0.4, 5, 0.6], [0.7, 0.8, 9]]
 
 
+def test_the_last_dielectric_tensor_counts(text, read) -> None:
+    last = text.rindex(DIELECTRIC)
+    rows = "2.472958201       0.000000000       0.000000000"
+    changed = text[:last] + text[last:].replace(rows, "2.4 0.1 -0.2", 1)
+    assert read(changed)[0].labels[EPS][0].tolist() == [2.4, 0.1, -0.2]
+    with pytest.raises(DataError, match=r"run_7, line \d+: '\*+' stands where a number"):
+        read(text[:last] + text[last:].replace(rows, "*********** 0.0 0.0", 1))
+    with pytest.raises(DataError, match=r"run_7, line \d+: expected 3 numbers, found"):
+        read(text[:text.index(")\n", last + 200)])
+
+
 def test_output_with_the_sum_rule_only(text, read) -> None:
     with pytest.raises(DataError, match="run_7: Born effective charges only with the acoustic sum rule applied"):
         read(text.replace(BLOCK, BLOCK.replace("axis", "axis with asr applied:")))
@@ -76,7 +90,8 @@ def test_output_with_the_sum_rule_only(text, read) -> None:
 
 def test_phonon_output_without_charges(text, read) -> None:
     bare = text[:text.index(BLOCK)]
-    assert read(bare)[0].labels == {}
+    assert set(read(bare)[0].labels) == {EPS}
+    assert read(bare[:bare.index(DIELECTRIC)])[0].labels == {}
     with pytest.raises(DataError, match="found in 0 of 1 .* ph.x writes Born effective charges at q = 0 with epsil"):
         read(bare, require=[Z])
 
@@ -110,7 +125,7 @@ def test_types_of_atoms(text, read, label, number) -> None:
 
 
 def born(tmp_path, tensors, title="14.400", poscar="POSCAR", atoms=2) -> str:
-    lines = [title, " 2.4 0 0 0 2.4 0 0 0 2.4", *(" ".join(f"{x:.5f}" for x in row) for row in tensors)]
+    lines = [title, " 2.4 0.1 0 0 2.5 0 0.2 0 2.6", *(" ".join(f"{x:.5f}" for x in row) for row in tensors)]
     (tmp_path / "born.txt").write_text("\n".join(lines) + "\n")
     if poscar:
         symbols = "Na Cl\n1.0\n5 0 0\n0 5 0\n0 0 5\nNa Cl\n"
@@ -127,6 +142,7 @@ TENSORS = np.arange(18.0).reshape(2, 9)
 def test_born_file_of_all_atoms(tmp_path, title, poscar) -> None:
     frame, = read_frames(born(tmp_path, TENSORS, title, poscar), index_order="displacement_first")
     assert frame.labels[Z][1].tolist() == [[9, 10, 11], [12, 13, 14], [15, 16, 17]]
+    assert frame.labels[EPS].tolist() == [[2.4, 0.1, 0], [0, 2.5, 0], [0.2, 0, 2.6]]
     assert frame.atomic_numbers.tolist() == [11, 17]
 
 

@@ -13,6 +13,8 @@ from bec_mace.data import read_frames, summarize
 from bec_mace.errors import DataError
 
 Z = "born_effective_charges"
+EPS = "dielectric_tensor"
+DIELECTRIC = "MACROSCOPIC STATIC DIELECTRIC TENSOR (including local field effects in DFT)"
 RESPONSE = "Linear response reoptimize wavefunctions"
 ION_1 = "     -0.17297      4.22051      3.58279"
 MOVED = "     -0.16297      4.22051      3.58279"
@@ -36,6 +38,10 @@ def without_listings(text: str) -> str:
     return re.sub(r" +POSITION +DIRECTION.*?total drift[^\n]*\n", "", text, flags=re.DOTALL)
 
 
+def first_dielectric(frames) -> list:
+    return np.round(frames[0].labels[EPS], 6).tolist()
+
+
 def test_asymmetric_tensors_of_three_files(files) -> None:
     frames = read_frames(str(files / "outputs" / "OUTCAR.*.gz"), require=[Z, "energy", "forces", "stress"])
     assert [Path(frame.source.rpartition(",")[0]).name for frame in frames] == [f"OUTCAR.000{n}.002.gz" for n in (5, 7, 9)]
@@ -50,6 +56,7 @@ def test_asymmetric_tensors_of_three_files(files) -> None:
     assert frames[0].labels["forces"][4].tolist() == [-0.004858, 0.001536, -0.006186]
     assert frames[0].positions[3].tolist() == [-1.10633, 3.05824, 2.97602]
     assert frames[0].atomic_numbers.tolist() == [14] * 3 + [8] * 6
+    assert first_dielectric(frames) == [[2.512904, 0, 0], [0, 2.511747, -0.000293], [0, -0.000293, 2.545510]]
     report = summarize(frames).text()
     assert "born_effective_charges in all" in report and "transposed" not in report
 
@@ -91,6 +98,17 @@ def test_hartree_response_is_not_taken(text, read) -> None:
         read(hartree, require=[Z])
     labelled = hartree.replace("(in e, cumm", "(including local field effects) (in e, cumm")
     assert read(labelled)[0].labels[Z][1, 0, 0] == 3.46255
+
+
+def test_dielectric_tensors_of_other_kinds_are_not_taken(text, read) -> None:
+    last = text.rindex(DIELECTRIC)
+    ionic = text[last:last + 300].replace("(including local field effects in DFT)", "IONIC CONTRIBUTION").replace("2.5", "9.5")
+    hartree = ionic.replace("IONIC CONTRIBUTION", "(including local field effects in RPA (Hartree))")
+    assert first_dielectric(read(text[:last + 400] + ionic + hartree + text[last + 400:]))[0][0] == 2.512904
+    assert first_dielectric(read(text[:last] + text[last:].replace("2.512904", "2.612904", 1)))[0][0] == 2.612904
+    assert EPS not in read(text.replace("field effects in DFT", "field effects in RPA"))[0].labels
+    with pytest.raises(DataError, match=r"run_7, line \d+: expected 3 numbers"):
+        read(text[:text.index("2.51", last)])
 
 
 def test_listing_stands_in_for_a_missing_summary(text, read) -> None:
@@ -168,6 +186,13 @@ def test_outcar_without_response(text, read) -> None:
 TENSORS = np.arange(90).reshape(10, 3, 3) / 8
 
 
+EPSILON = """\
+   <v>       3.26105533      -0.00459066      -0.01281925 </v>
+   <v>      -0.00459066       3.26463031      -0.00876741 </v>
+   <v>      -0.01281925      -0.00876741       3.24330517 </v>
+"""
+
+
 @pytest.fixture
 def write_vasprun(files, tmp_path):
     """A vasprun.xml with tensors, written as VASP does."""
@@ -177,8 +202,11 @@ def write_vasprun(files, tmp_path):
         sets = "".join("   <set>\n" + "".join("    <v>" + "".join(f"{x:17.8f}" for x in row) + " </v>\n" for row in tensor)
                        + "   </set>\n" for tensor in tensors)
         array = f'  <array name="born_charges" >\n   <dimension dim="1">ion</dimension>\n{sets}  </array>\n'
+        epsilon = '  <varray name="epsilon" >\n' + EPSILON.replace("3.2", "9.2") + "  </varray>\n"
+        epsilon = epsilon.replace("epsilon", "epsilon_rpa") + epsilon.replace("9.2", "3.2")
         path = tmp_path / "result"
-        path.write_text(change(content.replace(place, array + place, 1)))
+        whole = content.replace(" </calculation>", epsilon + " </calculation>", 1)
+        path.write_text(change(whole.replace(place, array + place, 1)))
         return path
 
     return write
@@ -187,6 +215,7 @@ def write_vasprun(files, tmp_path):
 def test_vasprun(write_vasprun) -> None:
     frame = read_frames(write_vasprun(), index_order="displacement_first")[0]
     np.testing.assert_array_equal(frame.labels[Z], TENSORS)
+    assert frame.labels[EPS][1].tolist() == [-0.00459066, 3.26463031, -0.00876741]
     assert frame.labels["energy"] == -74.80839851
     assert frame.labels["forces"][1].tolist() == [0.00592010, 0.00404827, 0.01129992]
     assert frame.atomic_numbers.tolist() == [13] * 4 + [8] * 6
@@ -196,10 +225,12 @@ def test_vasprun_labels_its_own_calculation(write_vasprun) -> None:
     def double(text):
         begin, end = text.index(" <calculation>"), text.index(" </calculation>") + len(" </calculation>\n")
         bare = re.sub(r"  <array name=\"born_charges\".*?</array>\n", "", text[begin:end], flags=re.DOTALL)
+        bare = re.sub(r"  <varray name=\"epsilon\".*?</varray>\n", "", bare, flags=re.DOTALL)
         return text[:begin] + bare.replace("0.64790400", "0.65790400") + text[begin:end] + text[end:]
 
     frames = read_frames(write_vasprun(change=double))
     assert [Z in frame.labels for frame in frames] == [False, True]
+    assert [EPS in frame.labels for frame in frames] == [False, True]
 
 
 def test_damaged_vasprun(write_vasprun) -> None:
@@ -208,6 +239,8 @@ def test_damaged_vasprun(write_vasprun) -> None:
         (r"Born effective charges of 11 atoms, but", {"tensors": np.ones((11, 3, 3))}),
         (r"is cut off", {"change": lambda text: text[:text.index("  </array>\n", text.index("born_charges"))]}),
         (r"'\*+' stands where a number", {"change": lambda text: text.replace("11.12500000", "***********")}),
+        (r"dielectric tensor is cut off", {"change": lambda text: text[:text.index("3.26463031")]}),
+        (r"'\*+' stands where", {"change": lambda text: text.replace("3.26463031", "**********")}),
         (r"expected 9 numbers", {"change": lambda text: text.replace("      11.12500000", "")}),
         (r"outside a calculation", {"place": ' <structure name="finalpos" >'}),
     ]

@@ -23,7 +23,9 @@ from .systems import copy_model, make_frame, molecule, slab, triclinic, triclini
 
 TOLERANCE = 1e-10
 # How much a rotation by a random matrix changes each property: number of vector indices.
-_RANK = {"born_effective_charges": 2, "charges": 0, "energy": 0, "forces": 1, "stress": 2}
+_RANK = {"born_effective_charges": 2, "charges": 0, "energy": 0, "forces": 1, "stress": 2, "polarizability": 2}
+_OF_FRAMES = ("energy", "stress", "polarizability")
+_EXTENSIVE = ("energy", "polarizability")
 
 
 def evaluate(
@@ -46,7 +48,7 @@ def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 def pick(values: dict[str, Tensor], atoms: object) -> dict[str, Tensor]:
     """Per-atom properties of some atoms; properties of frames are left out."""
-    return {name: value[atoms] for name, value in values.items() if name not in ("energy", "stress")}
+    return {name: value[atoms] for name, value in values.items() if name not in _OF_FRAMES}
 
 
 def move(frame: Frame, positions: np.ndarray, cell: np.ndarray | None = None) -> Frame:
@@ -135,7 +137,7 @@ def repeat(frame: Frame, counts: tuple[int, int, int]) -> Frame:
 
 
 def check_supercell(model: PolarizationModel) -> None:
-    """Z*, charges, forces and stress repeat; the energy grows with the cell."""
+    """Z*, charges, forces and stress repeat; energy and polarizability grow with the cell."""
     cases = [(triclinic_pair(), (2, 1, 1)), (triclinic_pair(), (2, 2, 1)), (triclinic(), (2, 1, 1)),
              (slab(), (2, 2, 1)), (wire(), (1, 3, 1))]
     for frame, counts in cases:
@@ -143,8 +145,8 @@ def check_supercell(model: PolarizationModel) -> None:
         one, many = evaluate(model, frame), evaluate(model, repeat(frame, counts))
         expected = {name: value.repeat(n, *[1] * (value.dim() - 1)) for name, value in pick(one, slice(None)).items()}
         assert_same(pick(many, slice(None)), expected)
-        if "energy" in one:
-            assert abs(many["energy"] - n * one["energy"]) < TOLERANCE * n
+        for name in set(_EXTENSIVE) & set(one):
+            assert (many[name] - n * one[name]).abs().max() < TOLERANCE * n, name
 
 
 def check_batch(model: PolarizationModel) -> None:
@@ -196,8 +198,8 @@ def check_additivity(model: PolarizationModel) -> None:
         if model.projects:  # The mean that is subtracted is that of all atoms.
             actual, expected = _centred(actual), _centred(expected)
         assert_same(actual, expected)
-    if "energy" in both:
-        assert abs(both["energy"] - one["energy"] - two["energy"]) < TOLERANCE
+    for name in set(_EXTENSIVE) & set(both):
+        assert (both[name] - one[name] - two[name]).abs().max() < TOLERANCE, name
 
 
 def _centred(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from bec_mace.models import CommitteeModel, PolarizationModel, build_kernel_mode
 ELEMENTS = (1, 6, 8)
 
 # Fresh weights give small and nearly isotropic tensors, which would hide errors.
-_GAINS = {"charge_transfer": 1.6, "direct": 6.0}
+_GAINS = {"charge_transfer": 1.6, "direct": 6.0, "polarizability": 1.0}
 
 ALL_HEADS = ("monopole", "charge_transfer", "dipole", "direct")
 HEAD_SETS = (

@@ -15,6 +15,7 @@ MODELS = {
     "dipole": (("dipole",), "none"),
     "charge_transfer": (("charge_transfer",), "none"),
     "direct": (("direct",), "none"),
+    "polarizability": (("dipole", "polarizability"), "none"),
     "all": (("monopole", "charge_transfer", "dipole", "energy"), "none"),
     "default rule": (("monopole", "direct", "energy"), None),
 }

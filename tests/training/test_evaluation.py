@@ -85,6 +85,20 @@ def test_dipoles_of_periodic_cells_and_stress_of_molecules_are_left_out(files, f
     assert "stress" not in evaluate(make_model(frames, ["monopole", "energy"]), [molecule])
 
 
+def test_dielectric_tensors_are_compared_relative_and_for_crystals_alone(files, frames):
+    zirconia = read_frames(files / "zirconia_pbe.extxyz")[:3]
+    network = make_model([*zirconia, *frames], ["monopole", "polarizability"])
+    found = evaluate(network, zirconia)["dielectric_tensor"]
+    errors = []
+    for frame in zirconia:
+        value = network(build_graph(frame, 3.0), properties=("dielectric_tensor",))["dielectric_tensor"][0].numpy()
+        errors.append((value - frame.labels["dielectric_tensor"]) / np.diag(frame.labels["dielectric_tensor"]).mean())
+    assert found == {"rmse": pytest.approx(np.sqrt(np.mean(np.square(errors)))), "unit": "relative",
+                     "mae": pytest.approx(np.mean(np.abs(errors)))}
+    mixed = evaluate(network, [*zirconia, *frames[:2]])
+    assert "dielectric_tensor" not in mixed and mixed["polarizability"]["rmse"] > 0
+
+
 def test_polarization_is_compared_modulo_the_quantum():
     cell = np.diag([3.0, 4.0, 5.0])
     frame = Frame(np.array([1, 1, 1, 1]), np.arange(12.0).reshape(4, 3), cell, np.ones(3, bool),

@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,34 @@ def test_charges_energies_and_forces_train_together(make_config):
     assert columns["train_forces_rmse"][1] < columns["train_forces_rmse"][0]
     assert results["validation"]["forces"]["rmse"] > 0.0
     assert set(results["validation"]["head_shares"]) == {"charge_transfer", "reference"}
+
+
+def test_dielectric_tensors_train_with_charges(make_config, files):
+    config = make_config(data={"train": str(files / "zirconia_pbe.extxyz")}, epochs=40,
+                         model={"heads": ["charge_transfer", "polarizability"], "max_l": 2, "hidden_max_l": 2},
+                         loss={"weights": {Z: 1.0, "dielectric_tensor": 1.0}, "huber": {"dielectric_tensor": 0.1}})
+    results = train(config)
+    columns, units = read_metrics(config.output / "metrics.csv")
+    assert units["train_dielectric_tensor_rmse"] == "relative"
+    assert columns["train_dielectric_tensor_rmse"][0] > 0.03
+    assert columns["train_dielectric_tensor_rmse"][-1] < 0.02
+    assert 0.0 < results["validation"]["dielectric_tensor"]["rmse"] < 0.06
+    assert "polarizability" not in results["validation"]["head_shares"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"pbc": [True, True, False]}, "not periodic in three directions; train `polarizability` instead"),
+    ({"eps_inf": -np.eye(3)}, "dielectric_tensor has the trace -3, which must be positive"),
+])
+def test_dielectric_tensors_that_make_no_sense_are_refused(make_config, files, write_extxyz, change, message):
+    frames = ase.io.read(files / "zirconia_pbe.extxyz", ":4")
+    frames[2].pbc = change.pop("pbc", True)
+    frames[2].info.update(change)
+    config = make_config(data={"train": str(write_extxyz(frames)), "validation": 0}, model={"heads": ["polarizability"]},
+                         loss={"weights": {"dielectric_tensor": 1.0}})
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        train(config)
+    assert "frame 2" in str(caught.value)
 
 
 def test_a_folder_with_a_run_is_refused(make_config):

@@ -64,6 +64,16 @@ def test_dipoles_are_compared_over_the_root_of_the_number_of_atoms(make_batch):
     assert residual_unit("forces") == "eV/Å"
 
 
+def test_polarizabilities_are_compared_relative_to_the_label(make_batch):
+    label = np.diag([2.0, 4.0, 6.0])
+    graph = make_batch({"atomic_numbers": [1], "labels": {"polarizability": label}})
+    prediction = torch.tensor(label)[None] + torch.tensor([[[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, -1.0]]])
+    value, summary = summed(Loss({"polarizability": 1.0}), {"polarizability": prediction}, graph)
+    assert value.item() == pytest.approx((0.5**2 + 0.25**2) / 9)
+    assert summary["polarizability_mae"] == pytest.approx(0.75 / 9)
+    assert residual_unit("polarizability") == "relative"
+
+
 def test_stress_is_averaged_over_nine_components(make_batch):
     graph = make_batch({"atomic_numbers": [1], "labels": {"stress": np.zeros((3, 3))}})
     value, _ = summed(Loss({"stress": 1.0}), {"stress": torch.eye(3, dtype=torch.float64)[None]}, graph)

@@ -1,4 +1,4 @@
-"""Raw outputs of first-principles programs: structures with the Born effective charges that ASE leaves out.
+"""Raw outputs of first-principles programs: structures with the Born effective charges and dielectric tensors ASE leaves out.
 
 A file is recognised by its beginning, not by its name. The order of the two indices is fixed in each of these formats, so
 labels always come as Z[polarization, displacement].

@@ -1,4 +1,4 @@
-"""Output of ph.x of Quantum ESPRESSO: one structure and its Born effective charges.
+"""Output of ph.x of Quantum ESPRESSO: one structure, its Born effective charges and its dielectric tensor.
 
 The tensors come as derivatives of the forces, ``(d Force / dE)``, rows ``Ex``, ``Ey``, ``Ez`` the direction of the field, or
 of the polarization, ``(d P / du)``, rows ``Px``, ``Py``, ``Pz`` its direction; columns are the displacement in both. The last
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bec_mace.data.outputs.parsing import Lines, attach, numbers, read_lines
+from bec_mace.data.outputs.parsing import Lines, attach, attach_dielectric, numbers, read_lines
 from bec_mace.errors import DataError
 from bec_mace.units import BOHR
 
@@ -34,6 +34,8 @@ _N_ATOMS = re.compile(r"number of atoms/cell\s*=\s*(\d+)")
 _AXIS = re.compile(r"^\s*a\(([123])\)\s*=\s*\(([^)]*)\)")
 _SITE = re.compile(r"^\s*(\d+)\s+(\S+)\s+\S+\s+tau\(\s*\d+\)\s*=\s*\(([^)]*)\)")
 _BLOCK = re.compile(r"Effective charges \(d (?:Force / dE|P / du)\) in cartesian axis(.*)")
+_DIELECTRIC = "Dielectric constant in cartesian axis"
+_DIELECTRIC_ROW = re.compile(r"^\s*\(([^)]*)\)")
 _ATOM = re.compile(r"^\s*atom\s+(\d+)\s+(\S+)")
 _ROW = re.compile(r"^\s*[EP]([xyz])\s*\(([^)]*)\)")
 _ELEMENT = re.compile(r"[A-Za-z]+")
@@ -51,6 +53,7 @@ class _Run:
         labels: Types of the atoms.
         positions: Of the atoms, in lattice parameters.
         charges: The last raw block of tensors.
+        dielectric: The last dielectric tensor, of shape (3, 3).
         corrected: Whether there is a block with the acoustic sum rule applied.
         line: Where the block began.
     """
@@ -60,6 +63,7 @@ class _Run:
     labels: list[str] = field(default_factory=list)
     positions: list[list[float]] = field(default_factory=list)
     charges: np.ndarray | None = None
+    dielectric: np.ndarray | None = None
     corrected: bool = False
     line: int = 0
 
@@ -70,7 +74,7 @@ def recognises(head: str) -> bool:
 
 
 def read(path: Path) -> Iterator[Atoms]:
-    """Yield the structure of an output of ph.x, with its Born effective charges if it has them.
+    """Yield the structure of an output of ph.x, with its Born effective charges and dielectric tensor if it has them.
 
     Raises:
         DataError: A structure that is not complete or not the same all through the file, or tensors that are cut off, not
@@ -83,6 +87,8 @@ def read(path: Path) -> Iterator[Atoms]:
     elif run.corrected:
         raise DataError(f"{path}: Born effective charges only with the acoustic sum rule applied. "
                         "Give the whole output of ph.x, which has the raw ones too.")
+    if run.dielectric is not None:
+        attach_dielectric(atoms, run.dielectric)
     yield atoms
 
 
@@ -97,6 +103,8 @@ def _scan(path: Path) -> _Run:
                 continue
             run.line = number
             run.charges = _read_block(lines, path, run)
+        elif _DIELECTRIC in line:
+            run.dielectric = _read_dielectric(lines, path, number)
         elif match := _SITE.match(line):
             _add_site(run, int(match[1]), match[2], numbers(match[3], 3, where), where)
         elif match := _AXIS.match(line):
@@ -141,6 +149,17 @@ def _read_block(lines: Lines, path: Path, run: _Run) -> np.ndarray:
             rows.append(numbers(row[2], 3, f"{path}, line {number}"))
         tensors.append(rows)
     return np.array(tensors).reshape(-1, 3, 3)
+
+
+def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
+    """The three rows in parentheses below a header and an empty line."""
+    next(lines, None)
+    rows = []
+    for _ in "xyz":
+        number, line = next(lines, (start, ""))
+        match = _DIELECTRIC_ROW.match(line)
+        rows.append(numbers(match[1] if match else line, 3, f"{path}, line {number}"))
+    return np.array(rows)
 
 
 def _structure(run: _Run, path: Path) -> Atoms:

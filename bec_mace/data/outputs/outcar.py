@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bec_mace.data.outputs.parsing import Lines, attach, numbers, read_lines
+from bec_mace.data.outputs.parsing import Lines, attach, attach_dielectric, numbers, read_lines
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _STRUCTURE = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"  # Where ASE ends a struc
 _STEP_END = "LOOP+"
 _LISTING = re.compile(r"^\s*POSITION\s+DIRECTION\s+([123])\s+BORN EFFECTIVE CHARGE\s+\(rigid")
 _SUMMARY = re.compile(r"^\s*BORN EFFECTIVE CHARGES \(")
+_DIELECTRIC = "MACROSCOPIC STATIC DIELECTRIC TENSOR (including local field effects in DFT)"
 _HARTREE_ONLY = re.compile(r"^\s*LRPA\s*=\s*T\b")
 _DIRECTIONS = (1, 2, 3)
 # Positions are written to 5 decimals, in Å.
@@ -47,12 +48,14 @@ class _Step:
         structures: Numbers of the structures, counted from 0 over the file.
         summaries: Tensors of shape (n_ions, 3, 3), by what their header says of local fields.
         listing: Positions and rows of shape (n_ions, 6), by direction of the field.
+        dielectric: The dielectric tensor at clamped nuclei, of shape (3, 3).
         line: Where the last of the tensors began.
     """
 
     structures: list[int] = field(default_factory=list)
     summaries: dict[str, np.ndarray] = field(default_factory=dict)
     listing: dict[int, np.ndarray] = field(default_factory=dict)
+    dielectric: np.ndarray | None = None
     line: int = 0
 
     def charges(self, hartree_only: bool) -> np.ndarray | None:
@@ -80,6 +83,8 @@ def recognises(head: str) -> bool:
 def read(path: Path) -> Iterator[Atoms]:
     """Yield the structures of an OUTCAR as ASE reads them, with Born effective charges where they belong.
 
+    A dielectric tensor goes with the Born effective charges of its ionic step.
+
     Raises:
         DataError: Tensors that are cut off, not numbers, of another number of ions, or of no structure for sure.
     """
@@ -93,7 +98,10 @@ def read(path: Path) -> Iterator[Atoms]:
     images = list(ase.io.iread(path, index=":", format="vasp-out"))
     for step, charges in found:
         where = f"{path}, line {step.line}"
-        attach(images[_owner(step, images, where)], charges, where)
+        owner = images[_owner(step, images, where)]
+        attach(owner, charges, where)
+        if step.dielectric is not None:
+            attach_dielectric(owner, step.dielectric)
     yield from images
 
 
@@ -116,6 +124,8 @@ def _scan(path: Path) -> tuple[list[_Step], bool]:
         elif "DIRECTION" in line and (match := _LISTING.match(line)):
             steps[-1].line = number
             steps[-1].listing[int(match[1])] = _read_listing(lines, path, number)
+        elif _DIELECTRIC in line:
+            steps[-1].dielectric = _read_dielectric(lines, path, number)
         elif "LRPA" in line:
             hartree_only = hartree_only or bool(_HARTREE_ONLY.match(line))
     return steps, hartree_only
@@ -157,6 +167,13 @@ def _read_listing(lines: Lines, path: Path, start: int) -> np.ndarray:
         rows.append(numbers(line.partition("(")[0], 6, f"{path}, line {number}"))
     raise DataError(f"{path}, line {start}: the list of Born effective charges is cut off. "
                     "Run the calculation again, or remove the file.")
+
+
+def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
+    """The three rows below the header of a dielectric tensor and a rule."""
+    next(lines, None)
+    rows = [next(lines, (start, "")) for _ in _DIRECTIONS]
+    return np.array([numbers(line, 3, f"{path}, line {number}") for number, line in rows])
 
 
 def _owner(step: _Step, images: Sequence[Atoms], where: str) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _KEY = "REF_becs"
+_DIELECTRIC_KEY = "REF_dielectric_tensor"
 _HEAD = 8192
 
 Lines = Iterator[tuple[int, str]]
@@ -82,6 +83,11 @@ def attach(atoms: Atoms, charges: np.ndarray, where: str) -> None:
     """
     check_count(len(charges), len(atoms), where)
     atoms.set_array(_KEY, charges.reshape(len(atoms), 9))
+
+
+def attach_dielectric(atoms: Atoms, tensor: np.ndarray) -> None:
+    """Give a structure its dielectric tensor at clamped nuclei, of shape (3, 3)."""
+    atoms.info[_DIELECTRIC_KEY] = tensor.reshape(9)
 
 
 def check_count(found: int, n_atoms: int, where: str) -> None:

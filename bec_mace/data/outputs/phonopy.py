@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bec_mace.data.outputs.parsing import attach, numbers, read_lines
+from bec_mace.data.outputs.parsing import attach, attach_dielectric, numbers, read_lines
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def recognises(head: str) -> bool:
 
 
 def read(path: Path) -> Iterator[Atoms]:
-    """Yield the structure beside a BORN file, with its Born effective charges.
+    """Yield the structure beside a BORN file, with its Born effective charges and dielectric tensor.
 
     Raises:
         DataError: No structure beside it, atoms that are not listed, or values that are not numbers.
@@ -57,4 +57,5 @@ def read(path: Path) -> Iterator[Atoms]:
                         f"{structure.name}; those of the other atoms follow by symmetry, which is not applied here. "
                         f"{_WHAT_TO_DO}")
     attach(atoms, charges, str(path))
+    attach_dielectric(atoms, np.array(numbers(content[1][1], 9, f"{path}, line {content[1][0]}")))
     yield atoms

@@ -1,7 +1,8 @@
 """vasprun.xml of VASP: what ASE reads, with the Born effective charges checked.
 
 They stand as ``<array name="born_charges">`` in the ``<calculation>`` whose structure they belong to: a set of three rows
-for each ion, rows the direction of the polarization, columns that of the displacement.
+for each ion, rows the direction of the polarization, columns that of the displacement. The dielectric tensor at clamped nuclei
+is ``<varray name="epsilon">``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bec_mace.data.outputs.outcar import ADVICE
-from bec_mace.data.outputs.parsing import Lines, attach, check_count, numbers, read_lines
+from bec_mace.data.outputs.parsing import Lines, attach, attach_dielectric, check_count, numbers, read_lines
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ADVICE", "read", "recognises"]
 
+_CHARGES, _DIELECTRIC = "born_charges", 'name="epsilon"'
 _ARRAY = re.compile(r'<array name="born_charges"')
 _SETS = re.compile(r"<set[^>]*>(.*?)</set>", re.DOTALL)
 _ROWS = re.compile(r"<v>(.*?)</v>", re.DOTALL)
@@ -42,15 +44,17 @@ def read(path: Path) -> Iterator[Atoms]:
     import ase.io
 
     # ASE fills what is missing with zeros, so the tensors are read first.
-    found = dict(_scan(path))
+    found = {(number, name): tensors for number, name, tensors in _scan(path)}
     for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml")):
-        if number in found:
-            attach(atoms, found[number], f"{path}, frame {number}")
+        if (number, _CHARGES) in found:
+            attach(atoms, found[number, _CHARGES], f"{path}, frame {number}")
+        if (number, _DIELECTRIC) in found:
+            attach_dielectric(atoms, found[number, _DIELECTRIC])
         yield atoms
 
 
-def _scan(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number of the calculation, tensors) for each array of Born effective charges."""
+def _scan(path: Path) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield (number of the calculation, name, tensors) for each array of Born effective charges and dielectric tensor."""
     calculation, inside, n_atoms = -1, False, None
     lines = read_lines(path)
     for number, line in lines:
@@ -65,18 +69,23 @@ def _scan(path: Path) -> Iterator[tuple[int, np.ndarray]]:
             if not inside:
                 raise DataError(f"{where}: Born effective charges outside a calculation, so of no structure for sure. "
                                 "Compute them for one structure at a time (NSW = 0).")
-            charges = _read_array(line, lines, where)
+            text = _read_until("</array>", line, lines, where)
+            charges = np.array([numbers(" ".join(_ROWS.findall(rows)), 9, where) for rows in _SETS.findall(text)])
             check_count(len(charges), n_atoms if n_atoms is not None else len(charges), where)
-            yield calculation, charges
+            yield calculation, _CHARGES, charges.reshape(-1, 3, 3)
+        elif inside and _DIELECTRIC in line:
+            where = f"{path}, line {number}"
+            text = _read_until("</varray>", line, lines, where)
+            yield calculation, _DIELECTRIC, np.array(numbers(" ".join(_ROWS.findall(text)), 9, where))
 
 
-def _read_array(line: str, lines: Lines, where: str) -> np.ndarray:
-    """The tensors of an array that begins in a line."""
+def _read_until(end: str, line: str, lines: Lines, where: str) -> str:
+    """The text from a line to the end of its element."""
     text = line
-    while "</array>" not in text:
+    while end not in text:
         _, line = next(lines, (0, ""))
         if not line:
-            raise DataError(f"{where}: the block of Born effective charges is cut off. "
+            raise DataError(f"{where}: the block of Born effective charges or of the dielectric tensor is cut off. "
                             "Run the calculation again, or remove the file.")
         text += line
-    return np.array([numbers(" ".join(_ROWS.findall(rows)), 9, where) for rows in _SETS.findall(text)]).reshape(-1, 3, 3)
+    return text

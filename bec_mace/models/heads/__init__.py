@@ -9,6 +9,7 @@ from bec_mace.models.heads.direct import DirectHead
 from bec_mace.models.heads.energy import EnergyHead
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.monopole import MonopoleHead
+from bec_mace.models.heads.polarizability import PolarizabilityHead
 
 HEADS: dict[str, type[Head]] = {
     "monopole": MonopoleHead,
@@ -16,6 +17,7 @@ HEADS: dict[str, type[Head]] = {
     "dipole": DipoleHead,
     "direct": DirectHead,
     "energy": EnergyHead,
+    "polarizability": PolarizabilityHead,
 }
 
 __all__ = ["HEADS", "Features", "Head"]
