@@ -40,7 +40,7 @@ DATA_SETS = {
     "water_aptnn": DataSet("data/water_aptnn_train.extxyz", 4.5, 1),
     "water_rpbe_d3": DataSet("data/water_rpbe_d3.extxyz", 4.5, 1),
     "quartz": DataSet("data/quartz_pbe.extxyz", 5.0, 2),
-    "crystals": DataSet("data/crystals_dfpt.extxyz", 5.0, 16, element_correlation=0.9),
+    "crystals": DataSet("bec_mace:crystals_dfpt.extxyz.gz", 5.0, 16, element_correlation=0.9),
 }
 HEAD_SETS = {
     "monopole": ["monopole"],

@@ -54,11 +54,16 @@ def test_included_set() -> None:
     frames = read_frames("bec_mace:water_revpbe_d3.extxyz.gz", require=["born_effective_charges", "energy", "forces"])
     assert len(frames) == 23
     assert {len(frame) for frame in frames} == {192}
-    assert datasets.names() == ["water_revpbe_d3.extxyz.gz"]
+    crystals = read_frames("bec_mace:crystals_dfpt.extxyz.gz", require=["born_effective_charges", "dielectric_tensor"])
+    assert len(crystals) == 1216
+    assert len({int(number) for frame in crystals for number in frame.atomic_numbers}) == 64
+    sums = [np.abs(frame.labels["born_effective_charges"].sum(axis=0)).max() for frame in crystals]
+    assert max(sums) < 1e-6
+    assert datasets.names() == ["crystals_dfpt.extxyz.gz", "water_revpbe_d3.extxyz.gz"]
 
 
 def test_unknown_included_set() -> None:
-    with pytest.raises(DataError, match="'ice.extxyz' is no included data set. There are: water_revpbe_d3"):
+    with pytest.raises(DataError, match="'ice.extxyz' is no included data set. There are: crystals_dfpt.extxyz.gz, water_revpbe_d3"):
         read_frames("bec_mace:ice.extxyz")
 
 
