@@ -8,7 +8,9 @@ is no calibrated error: what all members get wrong it does not show.
 
 from __future__ import annotations
 
+import copy
 import itertools
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -112,8 +114,23 @@ class CommitteeModel(PolarizationModel):
 def build_committee(
     config: CommitteeConfig, elements: Sequence[int], statistics: Statistics, dtype: torch.dtype = torch.float32
 ) -> CommitteeModel:
-    """Build a committee with fresh weights; see :func:`~bec_mace.models.build_model`."""
-    return CommitteeModel([build_model(member, elements, statistics, dtype) for member in config.members])
+    """Build a committee whose weights are yet to be loaded: members of one configuration start alike, which saves time."""
+    built: dict[str, NetworkModel] = {}
+    members = []
+    for member in config.members:
+        key = member.model_dump_json()
+        if key in built:
+            members.append(_copied(built[key]))
+        else:
+            built[key] = build_model(member, elements, statistics, dtype)
+            members.append(built[key])
+    return CommitteeModel(members)
+
+
+def _copied(model: NetworkModel) -> NetworkModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit reads the source of mace's modules again.
+        return copy.deepcopy(model)
 
 
 def _check_members(members: Sequence[PolarizationModel], networks: Sequence[NetworkModel]) -> None:

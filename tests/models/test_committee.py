@@ -110,3 +110,18 @@ def test_members_that_do_not_fit() -> None:
         CommitteeModel([first, make_kernel_model(("monopole",))])
     with pytest.raises(ModelError, match="does not give stress"):
         CommitteeModel([first, make_model(("dipole", "energy"))])(build_graph(triclinic(), 2.6), ("stress",))
+
+
+def test_members_of_one_configuration_keep_their_own_weights(tmp_path: Path) -> None:
+    first = copy_model(make_model(("dipole", "polarizability")))
+    second = copy_model(first)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.mul_(1.1)
+    save_model(CommitteeModel([first, second]), tmp_path / "both", {})
+    loaded = load_model(tmp_path / "both", dtype=torch.float64)
+    graph, names = build_graph(triclinic(), loaded.r_max), (Z, "dielectric_tensor")
+    found = [model(graph, names) for model in (first, second)]
+    for name in names:
+        assert (found[0][name] - found[1][name]).abs().max() > 1e-3
+        torch.testing.assert_close(loaded(graph, names)[name], (found[0][name] + found[1][name]) / 2, atol=1e-12, rtol=0)
