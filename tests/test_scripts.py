@@ -14,7 +14,8 @@ import torch
 
 from bec_mace.config import ModelConfig
 from bec_mace.data import Statistics
-from bec_mace.models import build_model, save_model
+from bec_mace.models import build_model, load_model, save_model
+from bec_mace.models.checkpoint import update_metadata
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -168,3 +169,22 @@ def test_the_readme_shows_the_figures_of_the_file() -> None:
         pytest.skip("docs/benchmark_cpu.json is not there")
     for table in report.markdown(json.loads(path.read_text(encoding="utf-8"))).split("\n\n"):
         assert table in readme, f"print the tables with benchmark.py --markdown; the README lacks\n{table}"
+
+
+def test_a_shipped_model_names_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], monopole: Path
+) -> None:
+    update_metadata(monopole, {"training_config": {"output": str(tmp_path / "run_7")},
+                               "members": [{"training_config": {"output": str(tmp_path / "run_8"), "seed": 3}}]})
+    options = "--description", "Three words here.", "--folder", str(tmp_path)
+    assert run(monkeypatch, "ship_model.py", str(monopole), "salt", *options) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'salt.safetensors'}\n"
+    shipped, before = load_model(tmp_path / "salt"), load_model(monopole)
+    assert str(tmp_path) not in (tmp_path / "salt.json").read_text()
+    assert shipped.metadata["training_config"]["output"] == "runs/run_7"
+    assert shipped.metadata["members"] == [{"training_config": {"output": "runs/run_8", "seed": 3}}]
+    assert shipped.metadata["description"] == "Three words here."
+    for name, value in before.state_dict().items():
+        assert torch.equal(shipped.state_dict()[name], value), name
+    assert run(monkeypatch, "ship_model.py", str(tmp_path / "nothing"), "salt", *options) == 2
+    assert "there is no model" in capsys.readouterr().err

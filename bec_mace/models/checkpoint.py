@@ -26,7 +26,8 @@ from bec_mace.models.model import build_model
 from bec_mace.models.polarization import PolarizationModel
 
 FORMAT_VERSION = 1
-_UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "index_order": "polarization_first"}
+_UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "polarizability": "Å^3",
+          "index_order": "polarization_first"}
 
 
 def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str, Any] | None = None) -> Path:

@@ -63,7 +63,7 @@ def test_included_set() -> None:
 
 
 def test_unknown_included_set() -> None:
-    with pytest.raises(DataError, match="'ice.extxyz' is no included data set. There are: crystals_dfpt.extxyz.gz, water_revpbe_d3"):
+    with pytest.raises(DataError, match="'ice.extxyz' is no included data set. There are: crystals_dfpt.extxyz.gz, water_rev"):
         read_frames("bec_mace:ice.extxyz")
 
 
