@@ -268,10 +268,12 @@ class PolarizationModel(torch.nn.Module, ABC):
         if shares is None:
             raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
         polarizability = state.atoms.sum_over_frames(shares)
-        periodic = graph.pbc.all(dim=1)
-        volume = torch.where(periodic, torch.linalg.det(graph.cell).abs(), torch.nan).view(-1, 1, 1)
+        fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
+        volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1)
+        # The gradient of what is not taken must be a number too.
+        volume = torch.where(fills_space, volume, torch.ones_like(volume))
         identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
-        return polarizability, identity + 4 * math.pi * polarizability / volume
+        return polarizability, torch.where(fills_space, identity + 4 * math.pi * polarizability / volume, torch.nan)
 
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""

@@ -90,7 +90,9 @@ def residual(name: str, prediction: Tensor, graph: Graph) -> Tensor:
     if name in ("dipole", "polarization"):
         return difference / graph.atoms_per_frame().to(difference.dtype).sqrt().unsqueeze(-1)
     if name in RELATIVE:
-        return difference / graph.labels[name].diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
+        scale = graph.labels[name].diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
+        # A frame without the label has zeros; nothing may be divided by them, not even where it does not count.
+        return difference / torch.where(graph.masks[name].unsqueeze(-1), scale, torch.ones_like(scale))
     return difference
 
 
@@ -158,13 +160,13 @@ class Loss:
         """Sums of errors by property over the frames of ``graph`` that hold the label."""
         sums: dict[str, ErrorSums] = {}
         for name in self.labelled(graph):
-            errors = residual(name, outputs[name], graph)
-            kept = graph.masks[name].to(errors.dtype)
-            if PROPERTIES[name].per == "atom":
-                kept = kept[graph.frame_index]
-                weight = self._weight_per_atom(graph.atomic_numbers, errors.dtype)
-            else:
-                weight = torch.ones_like(kept)
+            errors, labelled = residual(name, outputs[name], graph), graph.masks[name]
+            per_atom = PROPERTIES[name].per == "atom"
+            labelled = labelled[graph.frame_index] if per_atom else labelled
+            # Where there is no label, the prediction may be no number either.
+            errors = torch.where(labelled.unsqueeze(-1), errors, torch.zeros_like(errors))
+            kept = labelled.to(errors.dtype)
+            weight = self._weight_per_atom(graph.atomic_numbers, errors.dtype) if per_atom else torch.ones_like(kept)
             sums[name] = _sum_errors(errors, kept, weight, self.huber.get(name))
         return sums
 

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from bec_mace.data import build_graph, collate
 from bec_mace.errors import TrainingError
 from bec_mace.training.losses import Loss, penalty, reduce_to_quantum, residual_unit
+
+from ..physics.systems import copy_model, make_model, molecule, slab, triclinic, triclinic_pair
 
 Z = "born_effective_charges"
 
@@ -72,6 +77,21 @@ def test_polarizabilities_are_compared_relative_to_the_label(make_batch):
     assert value.item() == pytest.approx((0.5**2 + 0.25**2) / 9)
     assert summary["polarizability_mae"] == pytest.approx(0.75 / 9)
     assert residual_unit("polarizability") == "relative"
+
+
+def test_frames_without_a_dielectric_tensor_leave_the_gradient_as_it_is():
+    """Of a crystal without the label and of molecules, which have none."""
+    model = copy_model(make_model(("polarizability",))).train()
+    labelled = build_graph(replace(triclinic(), labels={"dielectric_tensor": np.diag([2.0, 3.0, 4.0])}), model.r_max)
+    others = [build_graph(frame, model.r_max) for frame in (triclinic_pair(), slab(), molecule())]
+    loss, gradients = Loss({"dielectric_tensor": 1.0}), []
+    for graph in (collate([labelled]), collate([others[0], labelled, *others[1:]])):
+        model.zero_grad()
+        value, _ = summed(loss, model(graph, ("dielectric_tensor",), create_graph=True), graph)
+        value.backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]))
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-12, rtol=0)
 
 
 def test_stress_is_averaged_over_nine_components(make_batch):
