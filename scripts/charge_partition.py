@@ -159,7 +159,7 @@ def main() -> int:
     try:
         found = collect(args)
         if args.json is not None:
-            from bec_mace.files import replace_file
+            from bec_mace.storage.files import replace_file
 
             text = json.dumps(found, indent=2) + "\n"
             replace_file(args.json, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -183,7 +183,7 @@ def train_network_cell(args: argparse.Namespace, name: str, heads: list[str], se
 
 def run_cell(args: argparse.Namespace, name: str, model_name: str, seed: int, train: list[Any], test: list[Any]) -> dict:
     """Fit or train, then test; the times are those of the fit."""
-    from bec_mace.training.evaluation import compare, summarize_comparison
+    from bec_mace.evaluate.comparison import compare, summarize_comparison
 
     kind, heads = MODELS[model_name]
     start, cpu_start = time.monotonic(), time.process_time()
@@ -278,7 +278,7 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
 def run(args: argparse.Namespace) -> None:
     """All cells that are missing."""
     from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.files import replace_file
+    from bec_mace.storage.files import replace_file
 
     content = read_cells(args)
     cells = content["cells"]

@@ -112,8 +112,8 @@ def run_size(
     import torch
     from ase.io import write
 
+    from bec_mace.evaluate.comparison import evaluate
     from bec_mace.models import load_model
-    from bec_mace.training.evaluation import evaluate
     from bec_mace.training.loop import train
     from bec_mace.training.parallel import DTYPES
 
@@ -135,7 +135,7 @@ def run_size(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    from bec_mace.files import replace_file
+    from bec_mace.storage.files import replace_file
 
     text = json.dumps(content, indent=2) + "\n"
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -12,9 +12,9 @@ LONGEST_FILE = 400
 
 # A module imports only from its own part of the package and from parts with a smaller number.
 RANK = {
-    "errors": 0, "units": 0, "properties": 0, "datasets": 1, "pretrained": 1, "fields": 1, "files": 1,
+    "errors": 0, "units": 0, "properties": 0, "datasets": 1, "pretrained": 1, "fields": 1, "storage": 1,
     "parallel": 1, "config_yaml": 1, "config_checks": 2, "config_errors": 3, "config": 4,
-    "data": 5, "models": 6, "inference": 7, "calculator": 8, "spectra": 9, "training": 9,
+    "data": 5, "models": 6, "inference": 7, "calculator": 8, "evaluate": 8, "spectra": 9, "training": 9,
     "dynamics": 10, "cli": 11, "__main__": 12,
 }
 

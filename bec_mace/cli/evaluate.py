@@ -35,7 +35,7 @@ def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, 
 
     from bec_mace.cli.messages import log_to_stderr
     from bec_mace.data import read_frames
-    from bec_mace.training.evaluation import check_labelled, compare, format_table, summarize_comparison
+    from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
 
     log_to_stderr()
     frames = read_frames(list(data), keys=labels, index_order=index_order)
@@ -46,6 +46,6 @@ def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, 
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if plot_file is not None:
-        from bec_mace.training.plots import plot_parity
+        from bec_mace.evaluate.plots import plot_parity
 
         plot_parity(comparison, plot_file)

@@ -27,7 +27,7 @@ from ase.io.jsonio import decode, encode
 from bec_mace.config import save_config
 from bec_mace.dynamics.config import MDConfig, load_md_config
 from bec_mace.errors import DynamicsError
-from bec_mace.files import check_free, logging_to, replace_file
+from bec_mace.storage.files import check_free, logging_to, replace_file
 
 STATE = "state.npz"
 _VERSION = 1

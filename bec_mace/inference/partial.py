@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from bec_mace.errors import DataError
-from bec_mace.files import replace_file
 from bec_mace.inference.batching import Unit
 from bec_mace.inference.extxyz import ExtxyzPart
 from bec_mace.inference.hdf5 import Hdf5Part
 from bec_mace.inference.stream import Done
+from bec_mace.storage.files import replace_file
 
 RECORD = np.dtype([(name, "<i8") for name in ("number", "first", "frames", "atoms", "place")] + [("digest", "<u8")])
 _SECONDS = 1.0

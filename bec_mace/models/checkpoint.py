@@ -19,11 +19,11 @@ from bec_mace import __version__
 from bec_mace.config import CommitteeConfig, KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
-from bec_mace.files import replace_file
 from bec_mace.models.committee import build_committee
 from bec_mace.models.kernel import build_kernel_model
 from bec_mace.models.model import build_model
 from bec_mace.models.polarization import PolarizationModel
+from bec_mace.storage.files import replace_file
 
 FORMAT_VERSION = 1
 _UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "polarizability": "Å^3",

@@ -22,7 +22,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from bec_mace.errors import SpectrumError
-from bec_mace.files import replace_file
+from bec_mace.storage.files import replace_file
 
 FORMAT = "bec_mace currents"
 FORMAT_VERSION = 1

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bec_mace.errors import SpectrumError
-from bec_mace.files import replace_file
 from bec_mace.spectra.peaks import PROMINENCE, find_peaks
 from bec_mace.spectra.spectrum import Spectrum
+from bec_mace.storage.files import replace_file
 
 
 def columns(spectrum: Spectrum) -> dict[str, np.ndarray]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from bec_mace.spectra.peaks import Peak
 from bec_mace.spectra.spectrum import Spectrum
+from bec_mace.storage.figures import save_figure
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -45,7 +45,7 @@ def plot_spectrum(spectrum: Spectrum, path: str | Path, reference: Curve | None 
     _with_band(axes, spectrum, "black", "total" if draws_pairs else "this spectrum")
     _finish(axes, x, reference, reference_label)
     _mark(axes, peaks)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_overlay(spectra: Mapping[str, Spectrum], path: str | Path, reference: Curve | None = None,
@@ -63,7 +63,7 @@ def plot_overlay(spectra: Mapping[str, Spectrum], path: str | Path, reference: C
         _with_band(axes, spectrum, _COLORS[number % len(_COLORS)], label)
     last = max(spectra.values(), key=lambda spectrum: spectrum.wavenumber[-1])
     _finish(axes, last.wavenumber, reference, reference_label)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _frame() -> tuple[Figure, Axes]:
@@ -100,9 +100,3 @@ def _mark(axes: Axes, peaks: Sequence[Peak]) -> None:
             marked.append(peak.wavenumber)
             axes.annotate(f"{peak.wavenumber:.0f}", (peak.wavenumber, peak.height), xytext=(0, 5), zorder=5, fontsize=9,
                           textcoords="offset points", ha="center", path_effects=[withStroke(linewidth=3, foreground="white")])
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    # A canvas of its own: no global state, no window, whatever backend the user has set.
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=160)

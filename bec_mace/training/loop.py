@@ -17,9 +17,10 @@ from bec_mace.config import RunConfig
 from bec_mace.data import compute_statistics, data_fingerprint
 from bec_mace.data.graph import Graph
 from bec_mace.errors import TrainingError
+from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
 from bec_mace.properties import PROPERTIES
-from bec_mace.training.losses import Loss, residual_unit
+from bec_mace.training.losses import Loss
 from bec_mace.training.memory import keep_freed_memory
 from bec_mace.training.parallel import DTYPES, copy_from_first, launch
 from bec_mace.training.prepare import (

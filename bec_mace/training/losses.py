@@ -5,17 +5,9 @@ For property p with weight w_p, the loss of a batch is
     L = sum_p w_p  sum_i s_i |y_i - y_i^ref|^2 / (sum_i s_i n_p)
 
 where i runs over the atoms (or frames) whose frame holds the label, n_p is the number of tensor components and s_i is
-the element weight of atom i (1 for properties of a frame). Errors are made comparable between cells of different size:
-
-* ``energy``: the error per atom;
-* ``dipole`` and ``polarization``: the error over the square root of the number of atoms, because the dipole of a
-  disordered system fluctuates with the root of its size;
-* ``polarizability`` and ``dielectric_tensor``: the error over a third of the trace of the label;
-* everything else: the error itself.
-
-The polarization of a periodic frame is defined modulo the quantum e times a lattice vector. Its error is the difference
-reduced by whole numbers of the periodic lattice vectors to fractional coordinates in [-1/2, 1/2]. A model that is
-wrong by more than half a quantum is pulled to the wrong branch: start from a model that has learned Z*.
+the element weight of atom i (1 for properties of a frame). How errors are made comparable
+between cells of different size says :mod:`bec_mace.evaluate.residuals`. A polarization that is wrong by more than half a
+quantum is pulled to the wrong branch: start from a model that has learned Z*.
 """
 
 from __future__ import annotations
@@ -28,6 +20,7 @@ from torch import Tensor
 
 from bec_mace.data.graph import Graph
 from bec_mace.errors import TrainingError
+from bec_mace.evaluate.residuals import residual
 from bec_mace.properties import PROPERTIES
 
 
@@ -58,50 +51,6 @@ class ErrorSums:
 N_SUMS = 5
 """Length of ``ErrorSums.stack()``."""
 
-RELATIVE = ("polarizability", "dielectric_tensor")
-"""Properties whose error is taken relative to the mean of the label's diagonal."""
-
-
-def reduce_to_quantum(difference: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
-    """Subtract the whole numbers of polarization quanta nearest to a difference of polarizations.
-
-    Args:
-        difference: Cell dipoles, of shape (n_frames, 3), in e Å.
-        cell: Lattice vectors as rows, of shape (n_frames, 3, 3), in Å.
-        pbc: Periodic directions, of shape (n_frames, 3), bool. Only these have a quantum.
-
-    Returns:
-        The reduced difference, of shape (n_frames, 3), in e Å.
-    """
-    lattice = (cell * pbc.unsqueeze(-1)).detach()
-    inverse = torch.linalg.pinv(lattice)
-    quanta = torch.einsum("fa,fak->fk", difference.detach(), inverse).round()
-    return difference - torch.einsum("fk,fka->fa", quanta, lattice)
-
-
-def residual(name: str, prediction: Tensor, graph: Graph) -> Tensor:
-    """Error of one property in the form that enters the loss, of shape (n, n_components); see the module."""
-    difference = prediction - graph.labels[name]
-    if name == "polarization":
-        difference = reduce_to_quantum(difference, graph.cell, graph.pbc)
-    difference = difference.reshape(difference.shape[0], -1)
-    if name == "energy":
-        return difference / graph.atoms_per_frame().to(difference.dtype).unsqueeze(-1)
-    if name in ("dipole", "polarization"):
-        return difference / graph.atoms_per_frame().to(difference.dtype).sqrt().unsqueeze(-1)
-    if name in RELATIVE:
-        scale = graph.labels[name].diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
-        # A frame without the label has zeros; nothing may be divided by them, not even where it does not count.
-        return difference / torch.where(graph.masks[name].unsqueeze(-1), scale, torch.ones_like(scale))
-    return difference
-
-
-def residual_unit(name: str) -> str:
-    """Unit of ``residual``, as printed."""
-    return {"energy": "eV/atom", "dipole": "e Å/sqrt(atom)", "polarization": "e Å/sqrt(atom)",
-            **dict.fromkeys(RELATIVE, "relative")}.get(name, PROPERTIES[name].unit)
-
-
 def penalty(errors: Tensor, huber: float | None) -> Tensor:
     """The square of an error; beyond ``huber`` it goes on as the tangent, 2 d |e| - d^2."""
     squared = errors.square()
@@ -119,6 +68,10 @@ def _sum_errors(errors: Tensor, kept: Tensor, element_weight: Tensor, huber: flo
         absolute=(errors.detach().abs().sum(dim=1) * kept).sum(),
         count=kept.sum() * n_components,
     )
+
+
+def _residual(name: str, prediction: Tensor, graph: Graph) -> Tensor:
+    return residual(name, prediction, graph.labels[name], graph.atoms_per_frame(), graph.cell, graph.pbc)
 
 
 @dataclass(frozen=True)
@@ -160,7 +113,7 @@ class Loss:
         """Sums of errors by property over the frames of ``graph`` that hold the label."""
         sums: dict[str, ErrorSums] = {}
         for name in self.labelled(graph):
-            errors, labelled = residual(name, outputs[name], graph), graph.masks[name]
+            errors, labelled = _residual(name, outputs[name], graph), graph.masks[name]
             per_atom = PROPERTIES[name].per == "atom"
             labelled = labelled[graph.frame_index] if per_atom else labelled
             # Where there is no label, the prediction may be no number either.

@@ -15,7 +15,7 @@ from bec_mace.data import Frame, build_graph, split_frames, summarize
 from bec_mace.data.egg_box import EggBox, find_egg_box
 from bec_mace.data.graph import Graph
 from bec_mace.errors import DataError
-from bec_mace.training.losses import RELATIVE
+from bec_mace.properties import PROPERTIES
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
     everything = [frame for frames in sets.values() for frame in frames]
     if "dipole" in properties:
         check_molecules(everything)
-    check_dielectric(everything, [name for name in RELATIVE if name in properties])
+    check_dielectric(everything, [name for name in properties if PROPERTIES[name].error == "relative"])
     found = FrameSets(sets["train"], sets["validation"], sets["test"])
     if config.egg_box == "remove":
         found = without_egg_box(found)
@@ -97,7 +97,7 @@ def check_dielectric(frames: Sequence[Frame], names: Sequence[str]) -> None:
     for name, frame in itertools.product(names, frames):
         if name not in frame.labels:
             continue
-        if name == "dielectric_tensor" and not frame.pbc.all():
+        if PROPERTIES[name].defined == "crystals" and not frame.pbc.all():
             raise DataError(f"{frame.source}: {name} of a frame that is not periodic in three directions; train "
                             "`polarizability` instead")
         if not np.trace(frame.labels[name]) > 0:

@@ -8,11 +8,12 @@ from typing import Any
 
 from bec_mace.config import RunConfig
 from bec_mace.errors import TrainingError
+from bec_mace.evaluate.comparison import Comparison, compare, format_table, summarize_comparison
+from bec_mace.evaluate.plots import plot_parity
 from bec_mace.models import PolarizationModel, load_model, update_metadata
 from bec_mace.properties import DEVIATION
-from bec_mace.training.evaluation import Comparison, compare, format_table, summarize_comparison
 from bec_mace.training.parallel import DTYPES
-from bec_mace.training.plots import plot_learning_curve, plot_parity
+from bec_mace.training.plots import plot_learning_curve
 from bec_mace.training.prepare import FrameSets
 from bec_mace.training.run_folder import RunFolder
 from bec_mace.training.steps import Progress

@@ -24,7 +24,7 @@ import torch
 
 from bec_mace.config import CommonConfig, save_config
 from bec_mace.errors import TrainingError
-from bec_mace.files import RESUME, check_free, logging_to, replace_file
+from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file
 
 
 class RunFolder:
@@ -44,7 +44,7 @@ class RunFolder:
         self.results = self.path / "results.json"
 
     def check_free(self, resume: bool, advice: str = RESUME) -> None:
-        """Refuse to overwrite a run; see :func:`~bec_mace.files.check_free`.
+        """Refuse to overwrite a run; see :func:`~bec_mace.storage.files.check_free`.
 
         Raises:
             TrainingError: If the folder holds a run and ``resume`` is false, or is a file.

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bec_mace.errors import TrainingError
+from bec_mace.evaluate.comparison import evaluate
 from bec_mace.models import CommitteeModel, load_model
 from bec_mace.training.committee import combine_runs
-from bec_mace.training.evaluation import evaluate
 from bec_mace.training.loop import train
 from bec_mace.training.prepare import read_frame_sets
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from bec_mace.config import KernelRunConfig
 from bec_mace.data import Frame, build_graph, read_frames
 from bec_mace.errors import TrainingError
+from bec_mace.evaluate.metrics import coverage_metrics
 from bec_mace.models import KernelModel, load_model
 from bec_mace.models.kernel import design_matrix
 from bec_mace.training.kernel import fit_kernel
@@ -23,7 +24,6 @@ from bec_mace.training.kernel.fit import fit_frames
 from bec_mace.training.kernel.normal import Equations, gather
 from bec_mace.training.kernel.representatives import farthest_points, one_axis
 from bec_mace.training.kernel.whitening import prior_kernel, whiten
-from bec_mace.training.metrics import coverage_metrics
 
 Z = "born_effective_charges"
 

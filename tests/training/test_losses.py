@@ -6,7 +6,8 @@ import torch
 
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import TrainingError
-from bec_mace.training.losses import Loss, penalty, reduce_to_quantum, residual_unit
+from bec_mace.evaluate.residuals import reduce_to_quantum, residual_unit
+from bec_mace.training.losses import Loss, penalty
 
 from ..physics.systems import copy_model, make_model, molecule, slab, triclinic, triclinic_pair
 

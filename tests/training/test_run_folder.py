@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bec_mace.errors import TrainingError
-from bec_mace.files import replace_file
+from bec_mace.storage.files import replace_file
 from bec_mace.training.run_folder import RunFolder, metric_units, read_metrics
 
 UNITS = {"epoch": "", "train_loss": "", "seconds": "s"}

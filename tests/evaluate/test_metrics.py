@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bec_mace.training.metrics import charge_metrics, head_shares, mae, rmse, sum_rule_residual, trivial_charges
+from bec_mace.evaluate.metrics import charge_metrics, head_shares, mae, rmse, sum_rule_residual, trivial_charges
 
 
 @pytest.fixture

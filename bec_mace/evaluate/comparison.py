@@ -11,11 +11,11 @@ import torch
 
 from bec_mace.data import Frame
 from bec_mace.errors import DataError
+from bec_mace.evaluate.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
+from bec_mace.evaluate.residuals import residual, residual_unit
 from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
 from bec_mace.properties import DEVIATION, PROPERTIES
-from bec_mace.training.losses import RELATIVE, reduce_to_quantum, residual_unit
-from bec_mace.training.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 
 Z = "born_effective_charges"
 OTHERS = ("energy", "forces", "stress", "dipole", "polarization", "polarizability", "dielectric_tensor")
@@ -142,17 +142,11 @@ def _coverage(comparison: Comparison) -> dict[str, Any]:
 
 def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The error as the loss counts it, flat."""
-    difference = np.asarray(predicted, dtype=np.float64) - reference
-    if name == "energy":
-        difference = difference / len(frame)
-    if name == "polarization":
-        cell, pbc = torch.tensor(frame.cell)[None], torch.tensor(frame.pbc)[None]
-        difference = reduce_to_quantum(torch.tensor(difference)[None], cell, pbc)[0].numpy()
-    if name in ("dipole", "polarization"):
-        difference = difference / np.sqrt(len(frame))
-    if name in RELATIVE:
-        difference = difference / np.trace(reference) * 3
-    return np.ravel(difference)
+    values = [torch.as_tensor(np.asarray(value, dtype=np.float64)) for value in (predicted, reference)]
+    if PROPERTIES[name].per == "frame":
+        values = [value[None] for value in values]
+    errors = residual(name, *values, torch.tensor([len(frame)]), torch.tensor(frame.cell)[None], torch.tensor(frame.pbc)[None])
+    return errors.numpy().ravel()
 
 
 def format_table(result: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ import torch
 from bec_mace.config import ModelConfig
 from bec_mace.data import Frame, build_graph, compute_statistics, read_frames
 from bec_mace.errors import DataError
+from bec_mace.evaluate.comparison import Comparison, compare, evaluate, format_table, summarize_comparison
 from bec_mace.models import build_model
-from bec_mace.training.evaluation import Comparison, compare, evaluate, format_table, summarize_comparison
 
 Z = "born_effective_charges"
 
