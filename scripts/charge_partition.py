@@ -87,7 +87,7 @@ def take_apart(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def fit(args: argparse.Namespace, heads: list[str], seed: int, frames: Sequence[Any]) -> Any:
     """A kernel model of frames that the seed draws."""
     from bec_mace.config import DataConfig, KernelModelConfig, KernelRunConfig
-    from bec_mace.training.kernel.fit import fit_frames
+    from bec_mace.training.kernel_fit import fit_frames
 
     chosen = sorted(np.random.default_rng(seed).permutation(len(frames))[: args.frames].tolist())
     config = KernelRunConfig(seed=seed, data=DataConfig(train="drawn"), model=KernelModelConfig(

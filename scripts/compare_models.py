@@ -149,7 +149,7 @@ def cutoff(args: argparse.Namespace, name: str) -> float:
 
 def fit_kernel_cell(args: argparse.Namespace, name: str, heads: list[str], seed: int, frames: list[Any]) -> tuple[Any, dict]:
     """Fit a kernel model."""
-    from bec_mace.training.kernel.fit import fit_frames
+    from bec_mace.training.kernel_fit import fit_frames
 
     fitted = fit_frames(KernelRunConfig(
         seed=seed, device=args.device, data=DataConfig(train="drawn"),

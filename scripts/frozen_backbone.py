@@ -88,7 +88,7 @@ def write_fresh_mace(args: argparse.Namespace, path: Path) -> None:
 
     from bec_mace.config import DataConfig
     from bec_mace.data import compute_statistics, split_frames
-    from bec_mace.models import backbone
+    from bec_mace.models.mace import backbone
     from bec_mace.training.prepare import elements_of
 
     config = DataConfig(train=args.data, validation=0.0, test=args.test_fraction)

@@ -79,7 +79,7 @@ def test_a_step_can_be_trained(path, tmp_path):
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_kernel_config_is_valid_and_can_be_fitted(path, tmp_path):
-    from bec_mace.training.kernel import fit_kernel
+    from bec_mace.training.kernel_fit import fit_kernel
 
     config = load_config(path)
     text = path.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> Non
 
     log_to_stderr()
     if isinstance(settings, KernelRunConfig):
-        from bec_mace.training.kernel import fit_kernel
+        from bec_mace.training.kernel_fit import fit_kernel
 
         fit_kernel(settings, resume=resume)
     else:

@@ -8,7 +8,7 @@ import torch
 
 from bec_mace.data.graph import Graph
 from bec_mace.models import PolarizationModel
-from bec_mace.models.memory import choose_block_size, estimate_memory, free_memory
+from bec_mace.models.footprint import choose_block_size, estimate_memory, free_memory
 
 _SHARE = 0.7
 """Of the free memory that a batch may take."""

@@ -19,10 +19,10 @@ from bec_mace import __version__
 from bec_mace.config import CommitteeConfig, KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
+from bec_mace.models.base import PolarizationModel
 from bec_mace.models.committee import build_committee
-from bec_mace.models.kernel import build_kernel_model
-from bec_mace.models.model import build_model
-from bec_mace.models.polarization import PolarizationModel
+from bec_mace.models.kernel_regression import build_kernel_model
+from bec_mace.models.network import build_model
 from bec_mace.storage.files import replace_file
 
 FORMAT_VERSION = 1

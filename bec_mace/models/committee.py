@@ -20,11 +20,11 @@ from torch import Tensor
 from bec_mace.config import CommitteeConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
+from bec_mace.engine.contract import Hops
+from bec_mace.engine.environments import SortedAtoms
 from bec_mace.errors import ModelError
-from bec_mace.models.environments import SortedAtoms
-from bec_mace.models.model import NetworkModel, build_model
-from bec_mace.models.polarization import PolarizationModel
-from bec_mace.models.stages import Hops
+from bec_mace.models.base import PolarizationModel
+from bec_mace.models.network import NetworkModel, build_model
 from bec_mace.properties import DEVIATION
 
 Z = "born_effective_charges"
@@ -89,7 +89,7 @@ class CommitteeModel(PolarizationModel):
         directions: Tensor | None = None,
         block_size: int | None = None,
     ) -> dict[str, Tensor]:
-        """Means over the members; see :meth:`~bec_mace.models.polarization.PolarizationModel.forward`.
+        """Means over the members; see :meth:`~bec_mace.models.base.PolarizationModel.forward`.
 
         ``born_effective_charges_std``, of the shape of Z*, in e, is the standard deviation of the members. The share of a
         head that some members lack counts as zero for them.

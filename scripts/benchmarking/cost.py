@@ -15,9 +15,9 @@ import torch
 from bec_mace.config import ModelConfig, TrainingConfig
 from bec_mace.data import compute_statistics
 from bec_mace.data.graph import Graph
+from bec_mace.engine.environments import Environments, build_environments
 from bec_mace.models import PolarizationModel, build_model
-from bec_mace.models.convolution import Convolution
-from bec_mace.models.environments import Environments, build_environments
+from bec_mace.models.mace.convolution import Convolution
 from benchmarking.systems import R_MAX, Sizes, Z, build, graph_of, measure, medians, ratio
 
 HEAD_SETS = {
@@ -142,7 +142,7 @@ def mace(sizes: Sizes) -> dict[str, Any]:
 
 def _mace_module(sizes: Sizes) -> Any:
     """A mace model with random weights, as mace writes it."""
-    from bec_mace.models import backbone
+    from bec_mace.models.mace import backbone
 
     statistics = compute_statistics(sizes.frames()[:1], R_MAX)
     with warnings.catch_warnings():

@@ -31,7 +31,7 @@ import torch
 
 from bec_mace.data import Frame
 from bec_mace.models import PolarizationModel
-from bec_mace.models.memory import choose_block_size, free_memory
+from bec_mace.models.footprint import choose_block_size, free_memory
 from benchmarking.systems import Sizes, Z, build, graph_of, measure, medians, now, water_box
 
 GB = 1e9

@@ -14,8 +14,8 @@ from bec_mace import BECCalculator
 from bec_mace.data import build_graph
 from bec_mace.errors import ModelError
 from bec_mace.models import CommitteeModel, load_model, save_model
-from bec_mace.models.memory import estimate_memory
-from tests.models.kernel_systems import make_kernel_model
+from bec_mace.models.footprint import estimate_memory
+from tests.models.kernel_regression.kernel_systems import make_kernel_model
 from tests.physics.kit import CHECKS
 from tests.physics.systems import copy_model, make_model, molecule, triclinic
 

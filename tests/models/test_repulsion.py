@@ -14,7 +14,7 @@ from bec_mace.data import Frame, build_graph
 from bec_mace.data.statistics import Statistics, compute_statistics, shortest_distances
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.models.checkpoint import save_model
-from bec_mace.models.model import build_model
+from bec_mace.models.network import build_model
 
 SHORTEST = ((1, 1, 1.0), (1, 8, 0.8))  # Two oxygens never met.
 

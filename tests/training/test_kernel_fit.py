@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +17,29 @@ from bec_mace.data import Frame, build_graph, read_frames
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.metrics import coverage_metrics
 from bec_mace.models import KernelModel, load_model
-from bec_mace.models.kernel import design_matrix
-from bec_mace.training.kernel import fit_kernel
-from bec_mace.training.kernel.calibration import best_factor, coverage
-from bec_mace.training.kernel.evidence import Hyperparameters, log_evidence, maximize_evidence, solve
-from bec_mace.training.kernel.fit import fit_frames
-from bec_mace.training.kernel.normal import Equations, gather
-from bec_mace.training.kernel.representatives import farthest_points, one_axis
-from bec_mace.training.kernel.whitening import prior_kernel, whiten
+from bec_mace.models.kernel_regression.calibration import LEVELS, best_factor
+from bec_mace.models.kernel_regression.evidence import Hyperparameters, maximize_evidence, solve
+from bec_mace.models.kernel_regression.normal_equations import Equations, gather
+from bec_mace.models.kernel_regression.representatives import farthest_points, one_axis
+from bec_mace.models.kernel_regression.whitening import prior_covariance, whiten
+from bec_mace.training.kernel_fit import fit_frames, fit_kernel
 
 Z = "born_effective_charges"
+
+
+def coverage(scores):
+    """Share of errors within each number of standard deviations."""
+    return [float((scores.abs() <= width).double().mean()) for width, _ in LEVELS]
+
+
+def log_evidence(equations, groups, hyperparameters):
+    """Logarithm of the probability of the targets."""
+    weights, factor = solve(equations, groups, hyperparameters)
+    precisions = hyperparameters.of_weights(groups)
+    misfit = hyperparameters.noise * equations.residual(weights) + float((precisions * weights.square()).sum())
+    volume = float(precisions.log().sum()) - 2 * float(factor.diagonal().log().sum())
+    return 0.5 * (volume + equations.count * math.log(hyperparameters.noise / (2 * math.pi)) - misfit)
+
 
 
 @pytest.fixture
@@ -114,9 +128,9 @@ def test_weights_are_the_ridge_solution(make_run: Callable, frames: list[Frame])
     config = make_run(noise=0.05, prior=0.3, model={"reference_charges": False})
     fitted = fit_frames(config, frames[:3])
     model = fitted.model
-    rows = torch.cat([design_matrix(model, build_graph(f, model.r_max)).reshape(-1, model.n_weights) for f in frames[:3]])
+    rows = torch.cat([model.design_matrix(build_graph(f, model.r_max)).reshape(-1, model.n_weights) for f in frames[:3]])
     targets = torch.cat([torch.tensor(f.labels[Z]).flatten() for f in frames[:3]])
-    prior = torch.block_diag(*[prior_kernel(model, head, number) for head in model.heads for number in range(2)]) / 0.3**2
+    prior = torch.block_diag(*[prior_covariance(model.kernel(), head, number) for head in model.heads for number in range(2)]) / 0.3**2
     expected = torch.linalg.solve(rows.T @ rows / 0.05**2 + prior, rows.T @ targets / 0.05**2)
     assert (rows @ (model.weights() - expected)).abs().max() < 1e-6
     assert fitted.figures["train_rmse"] == pytest.approx(float((rows @ expected - targets).square().mean().sqrt()), rel=1e-6)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bec_mace.models.heads.base import Head
 from bec_mace.models.heads.charge_transfer import ChargeTransferHead
 from bec_mace.models.heads.dipole import DipoleHead
 from bec_mace.models.heads.direct import DirectHead
 from bec_mace.models.heads.energy import EnergyHead
 from bec_mace.models.heads.features import Features
+from bec_mace.models.heads.head import Head
 from bec_mace.models.heads.monopole import MonopoleHead
 from bec_mace.models.heads.polarizability import PolarizabilityHead
 

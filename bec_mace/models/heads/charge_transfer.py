@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bec_mace.models.environments import Environments
-from bec_mace.models.heads.base import Head, mlp
+from bec_mace.engine.contract import Sources, StageOutput
+from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
+from bec_mace.models.heads.head import Head, mlp
 from bec_mace.models.radial import with_derivative
-from bec_mace.models.stages import Sources, StageOutput
 
 
 class ChargeTransferHead(Head):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bec_mace.engine.contract import Sources
+from bec_mace.engine.environments import Environments
 from bec_mace.errors import ModelError
-from bec_mace.models.environments import Environments
-from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
-from bec_mace.models.stages import Sources
+from bec_mace.models.heads.head import Head, mlp
 
 
 class DipoleHead(Head):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bec_mace.errors import ModelError
-from bec_mace.models.heads.base import Head, mlp
 from bec_mace.models.heads.features import Features
+from bec_mace.models.heads.head import Head, mlp
 
 
 class DirectHead(Head):

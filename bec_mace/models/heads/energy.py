@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bec_mace.models.environments import Environments
-from bec_mace.models.heads.base import Head, ScalarReadouts
+from bec_mace.engine.contract import Sources
+from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
+from bec_mace.models.heads.head import Head, ScalarReadouts
 from bec_mace.models.heads.repulsion import Repulsion
 from bec_mace.models.heads.zbl import ZblRepulsion
-from bec_mace.models.stages import Sources
 
 
 class EnergyHead(Head):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bec_mace.models.environments import Environments
-from bec_mace.models.heads.base import Head, ScalarReadouts
+from bec_mace.engine.contract import Sources
+from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
-from bec_mace.models.stages import Sources
+from bec_mace.models.heads.head import Head, ScalarReadouts
 
 
 class MonopoleHead(Head):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bec_mace.models.environments import Environments
+from bec_mace.engine.environments import Environments
 
 STIFFNESS = 5000.0
 """K in eV; a pair that is 10 % closer than where the wall begins costs 5 eV."""

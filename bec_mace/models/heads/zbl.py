@@ -8,7 +8,7 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
-from bec_mace.models.environments import Environments
+from bec_mace.engine.environments import Environments
 
 _SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
 _BOHR, _COULOMB = 0.529, 14.3996  # Å and eV Å, with the digits that mace gives them.

@@ -1,0 +1,110 @@
+"""What the engine asks of a model: stages that take node features and edge vectors and give features and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from bec_mace.engine.environments import Environments, SortedAtoms
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a stage adds to the sources.
+
+    Attributes:
+        charges: Charges whose polarization is charge times position, of shape (n_atoms,), in e.
+        dipoles: Polarization that depends on edge vectors alone, of shape (n_atoms, 3), in e Å.
+        energies: Of shape (n_atoms,), in eV.
+        flow: Charge that every edge brings its receiver and takes from its sender, of shape (n_edges,), in e. Its
+            polarization is among the dipoles already.
+        transferred: What the flow brings each atom, of shape (n_atoms,), in e; the engine sums it.
+    """
+
+    charges: Tensor | None = None
+    dipoles: Tensor | None = None
+    energies: Tensor | None = None
+    flow: Tensor | None = None
+    transferred: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EdgePart:
+    """The edge work of a stage, pulled back by the stage itself for all channels at once.
+
+    Attributes:
+        messages: What the edges hand to the node work: a tensor to differentiate with respect to.
+        pull: From cotangents of the messages, one for each channel, those of the gathered features (None where
+            ``needed`` is false) and those of the edge features.
+    """
+
+    messages: Tensor
+    pull: Callable[[list[Tensor], bool], tuple[list[Tensor | None], list[list[Tensor | None]]]]
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage gives.
+
+    Attributes:
+        node_feats: New node features; None where the stage only adds to the sources.
+        sources: The stage's share of the sources.
+        edge_part: Where the stage pulls back its edge work itself; None leaves it to autograd.
+    """
+
+    node_feats: Tensor | None
+    sources: Sources
+    edge_part: EdgePart | None = None
+
+
+class Stage(Protocol):
+    """One hop of a model. A network has one for each layer."""
+
+    def prepare(self, node_feats: Tensor) -> Tensor:
+        """What neighbours gather, of shape (n_components, n_atoms, n_channels), from node features."""
+        ...
+
+    def propagate(
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+    ) -> StageOutput:
+        """New node features and sources from own features, gathered ones, and functions of the edge vectors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hops:
+    """A model as the engine sees it.
+
+    Attributes:
+        stages: The hops, first to last.
+        node_feats: Features before the first stage, of shape (n_atoms, ...); they do not depend on positions.
+        embed_edges: Functions of the edge vectors that every stage shares.
+    """
+
+    stages: Sequence[Stage]
+    node_feats: Tensor
+    embed_edges: Callable[[Tensor, Environments], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the stages make of all atoms, in sorted order.
+
+    Attributes:
+        atoms: The atoms.
+        sources: Of each stage.
+        node_feats: Features after the last stage that changed them.
+        response: dP_a/dr_j without the charge on the diagonal, of shape (n_atoms, n_directions, 3), in e.
+        forces: Of shape (n_atoms, 3), in eV/Å.
+        virial: Sum of d (x) dE/dd, of shape (n_frames, 3, 3), in eV.
+    """
+
+    atoms: SortedAtoms
+    sources: list[Sources]
+    node_feats: Tensor
+    response: Tensor | None = None
+    forces: Tensor | None = None
+    virial: Tensor | None = None

@@ -1,0 +1,347 @@
+r"""The exact engine: derivatives of energy and polarization in one sweep from the last layer to the first.
+
+Let g be the cotangent of the total charge for some node feature h of atom j, and G its first moment along a direction,
+
+.. math:: g = \sum_i \partial q_i / \partial h_{j'}, \qquad
+          G_a = \sum_i (r_i - r_{j'})_a \, \partial q_i / \partial h_{j'} .
+
+Inside a node both are pulled back by the ordinary vector-Jacobian product. Across an edge, from sender s' to receiver r
+with d = r_r - r_s', the pair picks up the arm,
+
+.. math:: g_s \mathrel{+}= J^T g_r, \qquad G_{s,a} \mathrel{+}= J^T G_{r,a} + d_a \, J^T g_r ,
+
+and the edge vector's cotangents c = J_d^T g and C_a = J_d^T G_a give +C_a to the receiver and -(C_a + d_a c) to the sender.
+Dipoles, charge flows and energies are functions of edge vectors alone: they start in the channel G_a, or in a channel of
+their own, and need no arm. The engine knows nothing of the network but the contract of
+:class:`~bec_mace.engine.contract.Stage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from bec_mace.engine.contract import Evaluation, Hops, Sources, Stage, StageOutput
+from bec_mace.engine.environments import Environments
+
+
+@dataclass(frozen=True)
+class Cotangents:
+    """Derivatives of the totals with respect to edge vectors.
+
+    Attributes:
+        charge: c, of the total charge, of shape (n_edges, 3), in e/Å.
+        moments: C_a, of the polarization along each direction, each of shape (n_edges, 3), in e.
+        energy: Of shape (n_edges, 3), in eV/Å.
+    """
+
+    charge: Tensor | None
+    moments: list[Tensor | None]
+    energy: Tensor | None
+
+
+@dataclass
+class Record:
+    """The graph of one stage, cut at the gather.
+
+    Attributes:
+        node_feats: What the stage read of the atoms themselves.
+        sender_feats: What it gathered.
+        edge_feats: Functions of the edge vectors.
+        out: What it gave.
+        first: Whether its features do not depend on positions yet.
+    """
+
+    node_feats: Tensor
+    sender_feats: Tensor
+    edge_feats: list[Tensor]
+    out: StageOutput
+    first: bool
+
+
+@dataclass
+class _Gather:
+    """Where the gather of a stage comes from."""
+
+    node_feats: Tensor
+    prepared: Tensor
+
+
+@dataclass
+class Forward:
+    """All stages evaluated, with what the sweep needs.
+
+    Attributes:
+        vectors: The edge vectors that the stages saw.
+        edge_feats: Functions of them that all stages share.
+        node_feats: Features after the last stage that changed them.
+        records: The graph of each stage.
+        gathers: What each stage gathered from.
+    """
+
+    vectors: Tensor
+    edge_feats: list[Tensor]
+    node_feats: Tensor
+    records: list[Record] = field(default_factory=list)
+    gathers: list[_Gather] = field(default_factory=list)
+
+    def sources(self) -> list[Sources]:
+        """The sources of each stage."""
+        return [record.out.sources for record in self.records]
+
+
+def evaluate(
+    hops: Hops, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool = False
+) -> Evaluation:
+    """Evaluate a model with all edges in memory.
+
+    Args:
+        hops: The model.
+        env: The atomic environments.
+        directions: Directions of the polarization to respond along, of shape (n_directions, 3); None leaves it out.
+        energy: Whether to differentiate the energy.
+        create_graph: Whether the result can be differentiated again.
+    """
+    forward = evaluate_stages(hops.stages, hops.node_feats, env, hops.embed_edges, directions is not None or energy)
+    cotangents = sweep(forward, env, directions, energy, create_graph)
+    response = None if directions is None else assemble_response(cotangents, env, directions)
+    forces, virial = assemble_forces(cotangents.energy, env) if energy else (None, None)
+    return Evaluation(env, forward.sources(), forward.node_feats, response, forces, virial)
+
+
+def evaluate_stages(
+    stages: Sequence[Stage],
+    node_feats: Tensor,
+    env: Environments,
+    embed_edges: Callable[[Tensor, Environments], Sequence[Tensor]],
+    derivatives: bool,
+) -> Forward:
+    """Run all stages and keep what the sweep needs.
+
+    Args:
+        stages: The hops of the model, first to last.
+        node_feats: Features before the first stage.
+        env: The atomic environments.
+        embed_edges: Functions of the edge vectors that every stage shares.
+        derivatives: Whether :func:`sweep` will follow.
+    """
+    vectors = env.vectors.detach().requires_grad_(derivatives)
+    edge_feats = list(embed_edges(vectors, env))
+    forward, first = Forward(vectors, edge_feats, node_feats), True
+    for stage in stages:
+        own, gather_feats = _alias(forward.node_feats), _alias(forward.node_feats)
+        shared = [_alias(value) for value in edge_feats]
+        prepared = stage.prepare(gather_feats)
+        sender_feats = env.gather(prepared)
+        out = stage.propagate(own, sender_feats, shared, env)
+        sources = replace(out.sources, transferred=_transferred(out.sources.flow, env))
+        forward.records.append(Record(own, sender_feats, shared, replace(out, sources=sources), first))
+        forward.gathers.append(_Gather(gather_feats, prepared))
+        if out.node_feats is not None:
+            forward.node_feats, first = out.node_feats, False
+    return forward
+
+
+def _alias(value: Tensor) -> Tensor:
+    """The same values as a tensor that can be differentiated with respect to, apart from its other uses."""
+    return value.view_as(value) if value.requires_grad else value
+
+
+def _transferred(flow: Tensor | None, env: Environments) -> Tensor | None:
+    return None if flow is None else env.sum_over_slots(flow) - env.sum_over_senders(flow)
+
+
+Channel = str | int
+"""A channel of the sweep: "charge", "energy", or the number of a direction."""
+
+
+def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool) -> Cotangents:
+    """Walk the stages from last to first and collect the cotangents of the edge vectors.
+
+    Args:
+        forward: The evaluated stages.
+        env: The atomic environments.
+        directions: Directions of the polarization, of shape (n_directions, 3); None leaves it out.
+        energy: Whether to differentiate the energy.
+        create_graph: Whether the result can be differentiated again.
+    """
+    puller = Puller(directions, energy, create_graph)
+    node: dict[Channel, Tensor | None] = {}
+    edges: dict[Channel, list[Tensor | None]] = {}
+    for record, gather in zip(reversed(forward.records), reversed(forward.gathers), strict=True):
+        pulled = puller.step(record, env, node)
+        for channel, values in pulled.edges.items():
+            held = edges.get(channel, [None] * len(values))
+            edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
+        node = {} if record.first else pulled.own
+        for channel, moment in _at_senders(pulled, env, directions):
+            node[channel] = _add(node[channel], puller.pull([(gather.prepared, moment)], [gather.node_feats])[0])
+    return puller.cotangents(forward.edge_feats, edges, forward.vectors)
+
+
+def _at_senders(pulled: Pulled, env: Environments, directions: Tensor | None) -> Iterator[tuple[Channel, Tensor]]:
+    """Sum the cotangents of the gathered features; where every edge knows its reverse, all arms come in with one product."""
+    charge, reverse = pulled.senders.get("charge"), env.reverse
+    if charge is None or reverse is None or directions is None:
+        for channel, moment in pulled.moments():
+            yield channel, env.sum_gathered(moment)
+        return
+    plain, *armed = env.sum_with_arms(charge, reverse, directions).unbind(0)
+    yield "charge", plain
+    for channel in pulled.own:
+        value = pulled.senders.get(channel) if channel != "charge" else None
+        total = None if value is None else env.sum_gathered(value)
+        total = _add(total, armed[channel]) if isinstance(channel, int) else total
+        if total is not None:
+            yield channel, total
+
+
+@dataclass
+class Pulled:
+    """Cotangents of what one stage read, by channel.
+
+    Attributes:
+        own: Of the atoms' own features; empty for features that do not depend on positions.
+        senders: Of the gathered features, without the arm.
+        edges: Of the functions of the edge vectors.
+        arms: The arm along each direction, where the charge's channel is there.
+    """
+
+    own: dict[Channel, Tensor | None] = field(default_factory=dict)
+    senders: dict[Channel, Tensor | None] = field(default_factory=dict)
+    edges: dict[Channel, list[Tensor | None]] = field(default_factory=dict)
+    arms: list[Tensor] = field(default_factory=list)
+
+    def moments(self) -> Iterator[tuple[Channel, Tensor]]:
+        """Cotangents of the gathered features with what the directions pick up across the edge, one at a time."""
+        charge = self.senders.get("charge")
+        for channel in self.own:
+            value = self.senders.get(channel)
+            if isinstance(channel, int) and charge is not None and self.arms:
+                arm = self.arms[channel].unsqueeze(1)
+                value = charge * arm if value is None else torch.addcmul(value, charge, arm)
+            if value is not None:
+                yield channel, value
+
+
+class Puller:
+    """Pulls the cotangents of all channels back through the graph of a stage.
+
+    Args:
+        directions: Directions of the polarization, of shape (n_directions, 3); None leaves it out.
+        energy: Whether to differentiate the energy.
+        create_graph: Whether the result can be differentiated again.
+    """
+
+    def __init__(self, directions: Tensor | None, energy: bool, create_graph: bool) -> None:
+        self.directions, self.create_graph = directions, create_graph
+        self.axes = [] if directions is None else list(range(directions.shape[0]))
+        self.channels: list[Channel] = ["charge", *self.axes] if self.axes else []
+        if energy:
+            self.channels.append("energy")
+
+    def step(self, record: Record, env: Environments, node: Mapping[Channel, Tensor | None]) -> Pulled:
+        """From cotangents of the features that a stage gave, ``node``, to those of all that it read."""
+        first, part = record.first, record.out.edge_part
+        out = Pulled()
+        at_messages: dict[Channel, Tensor] = {}
+        for channel in self.channels:
+            seeds = self._seeds(record, channel, node.get(channel))
+            own, at_edge_work, *out.edges[channel] = self.pull(seeds, [
+                None if first else record.node_feats,
+                part.messages if part else None if first else record.sender_feats,
+                *record.edge_feats])
+            if not first:
+                out.own[channel] = own
+            if part is None:
+                out.senders[channel] = at_edge_work
+            elif at_edge_work is not None:
+                at_messages[channel] = at_edge_work
+        if part is not None and at_messages:
+            senders, edges = part.pull(list(at_messages.values()), not first)
+            for channel, at_sender, at_edges in zip(at_messages, senders, edges, strict=True):
+                out.senders[channel] = at_sender
+                out.edges[channel] = [_add(old, new) for old, new in zip(out.edges[channel], at_edges, strict=True)]
+        if not first and self.directions is not None and out.senders.get("charge") is not None:
+            out.arms = list((env.vectors @ self.directions.T).unbind(1))
+        return out
+
+    def _seeds(self, record: Record, channel: Channel, cotangent: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        seeds = []
+        out, sources = record.out.node_feats, record.out.sources
+        if cotangent is not None:
+            # A stage without new features hands the cotangent of its successors on to its own input.
+            seeds.append((record.node_feats if out is None else out, cotangent))
+        if channel == "charge" and sources.charges is not None:
+            seeds.append((sources.charges, torch.ones_like(sources.charges)))
+        elif channel == "energy" and sources.energies is not None:
+            seeds.append((sources.energies, torch.ones_like(sources.energies)))
+        elif isinstance(channel, int) and sources.dipoles is not None and self.directions is not None:
+            seeds.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
+        return [(output, seed) for output, seed in seeds if output.requires_grad]
+
+    def pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The vector-Jacobian product of pairs of outputs and cotangents, for each input; None where there is none."""
+        wanted = [(place, value) for place, value in enumerate(inputs) if value is not None and value.requires_grad]
+        pulled: list[Tensor | None] = [None] * len(inputs)
+        if seeds and wanted:
+            outputs, cotangents = zip(*seeds, strict=True)
+            found = torch.autograd.grad(
+                outputs, [value for _, value in wanted], cotangents, retain_graph=True, create_graph=self.create_graph,
+                allow_unused=True)
+            for (place, _), value in zip(wanted, found, strict=True):
+                pulled[place] = value
+        return pulled
+
+    def cotangents(
+        self, edge_feats: Sequence[Tensor], held: Mapping[Channel, list[Tensor | None]], vectors: Tensor
+    ) -> Cotangents:
+        """Those of the edge vectors, from those of the functions of them."""
+        found = {}
+        for channel, values in held.items():
+            pairs = zip(edge_feats, values, strict=True)
+            seeds = [(feats, value) for feats, value in pairs if value is not None and feats.requires_grad]
+            found[channel] = self.pull(seeds, [vectors])[0]
+        return Cotangents(found.get("charge"), [found.get(axis) for axis in self.axes], found.get("energy"))
+
+
+def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+def assemble_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> Tensor:
+    """Sum the edge cotangents into dP_a/dr_j, without the charge on the diagonal.
+
+    Returns:
+        Of shape (n_atoms, n_directions, 3), in e, atoms in sorted order.
+    """
+    at_receivers, at_senders = ends_of_response(cotangents, env, directions)
+    return env.sum_over_slots(at_receivers) - env.sum_over_senders(at_senders)
+
+
+def ends_of_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """What each edge adds to the response of its receiver and takes from its sender's, (n_edges, n_directions, 3), in e."""
+    zero = env.vectors.new_zeros(env.vectors.shape)
+    moments = torch.stack([zero if value is None else value for value in cotangents.moments], dim=1)
+    if cotangents.charge is None:
+        return moments, moments
+    return moments, moments + (env.vectors @ directions.T).unsqueeze(2) * cotangents.charge.unsqueeze(1)
+
+
+def assemble_forces(cotangent: Tensor | None, env: Environments) -> tuple[Tensor, Tensor]:
+    """Forces (n_atoms, 3) in eV/Å, sorted, and virials sum d (x) dE/dd (n_frames, 3, 3) in eV, from the edge cotangents."""
+    if cotangent is None:
+        cotangent = torch.zeros_like(env.vectors)
+    forces = env.sum_over_senders(cotangent) - env.sum_over_slots(cotangent)
+    return forces, virial_of(cotangent, env)
+
+
+def virial_of(cotangent: Tensor, env: Environments) -> Tensor:
+    """The sum of d (x) dE/dd over the edges of each frame, of shape (n_frames, 3, 3), in eV."""
+    virial = torch.einsum("nsa,nsb->nab", env.vectors.view(env.n_atoms, -1, 3), cotangent.view(env.n_atoms, -1, 3))
+    return env.sum_over_frames(virial)

@@ -1,0 +1,335 @@
+"""What every model is: sources of the polarization, and the properties that follow from them by the exact engine.
+
+A network and a kernel model differ in how they come by the sources. What is made of them stands here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from bec_mace.config import KernelModelConfig, ModelConfig
+from bec_mace.config_checks import HEAD_PROPERTIES
+from bec_mace.data.graph import Graph
+from bec_mace.data.statistics import Statistics
+from bec_mace.engine.contract import Evaluation, Hops
+from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_blocks, build_environments, subtract_mean
+from bec_mace.engine.sweep import evaluate
+from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
+from bec_mace.errors import ModelError
+
+Z = "born_effective_charges"
+
+_LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
+_DERIVATIVES = frozenset({Z, "forces", "stress"})
+
+
+def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
+    """The sum of what is there; None of nothing."""
+    present = [value for value in values if value is not None]
+    return sum(present[1:], present[0]) if present else None
+
+
+@dataclass
+class State:
+    """What one evaluation of some heads left behind, atoms in sorted order."""
+
+    found: Evaluation
+    heads: list[str]
+
+    @property
+    def atoms(self) -> SortedAtoms:
+        """The atoms."""
+        return self.found.atoms
+
+    def total(self, name: str) -> Tensor | None:
+        """The sum of one kind of source over all stages."""
+        return total_of([getattr(sources, name) for sources in self.found.sources])
+
+
+class PolarizationModel(torch.nn.Module, ABC):
+    """Born effective charges, charges, dipoles, energies and forces from one set of sources.
+
+    A subclass fills :attr:`heads` and :attr:`provides` and makes the stages.
+
+    Args:
+        config: Sizes and heads.
+        elements: Atomic numbers the model knows, ascending.
+        statistics: Means of the training set.
+
+    Attributes:
+        config: As given.
+        elements: As given.
+        statistics: As given.
+        heads: The heads by name.
+        provides: Names of the properties that can be asked for.
+        projects: Whether the sum over each cell is subtracted, in equal parts or in learned ones.
+        metadata: What is stored beside the weights in a checkpoint.
+        exact_weights: Weights that are not trained, by name, in the precision of the file that they come from.
+    """
+
+    reference_charges: Tensor
+    sum_rule_logits: Tensor | None
+    heads: Any
+    provides: frozenset[str]
+
+    def __init__(
+        self, config: ModelConfig | KernelModelConfig, elements: Sequence[int], statistics: Statistics
+    ) -> None:
+        super().__init__()
+        self.config: Any = config
+        self.elements = [int(z) for z in elements]
+        self.statistics = statistics
+        self.metadata: dict[str, Any] = {}
+        self.exact_weights: dict[str, Tensor] = {}
+        polar = [name for name in config.head_options if Z in HEAD_PROPERTIES[name]]
+        charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
+        if config.reference_charges and polar:
+            self.reference_charges = torch.nn.Parameter(charges)
+        else:
+            self.register_buffer("reference_charges", torch.zeros_like(charges))
+        lookup = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
+        lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("_species_of_number", lookup, persistent=False)
+        rule = config.acoustic_sum_rule
+        self.projects = rule in ("project", "weighted") or (rule is None and not {"monopole", "direct"}.isdisjoint(polar))
+        logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
+        self.register_parameter("sum_rule_logits", logits)
+
+    def _install(self, heads: dict[str, Any]) -> None:
+        """Take up the heads and note what they make possible."""
+        self.heads = torch.nn.ModuleDict(heads)
+        self.provides = frozenset[str]().union(*(head.provides for head in heads.values()))
+        if Z in self.provides:
+            self.provides |= {"head_contributions"}
+        if "dipole" in heads:
+            self.provides |= {"dipoles"}
+
+    @property
+    @abstractmethod
+    def r_max(self) -> float:
+        """Cutoff radius, in Å."""
+
+    @abstractmethod
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+        """The stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
+
+    @abstractmethod
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold; everything else follows from the configuration."""
+
+    def _tensors(self, state: State) -> Tensor | None:
+        """Z* that is read directly, of shape (n_atoms, 3, 3), in e."""
+        return None
+
+    def _polarizabilities(self, state: State) -> Tensor | None:
+        """Polarizabilities that are read directly, of shape (n_atoms, 3, 3), in Å^3."""
+        return None
+
+    def _energy(self, state: State) -> Tensor:
+        """Total energies, of shape (n_frames,), in eV; asked for only where a head gives them."""
+        raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
+
+    def forward(
+        self,
+        graph: Graph,
+        properties: Collection[str] = (Z,),
+        create_graph: bool = False,
+        directions: Tensor | None = None,
+        block_size: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute properties of all frames of a batch.
+
+        Args:
+            graph: The batch.
+            properties: Names of properties; :attr:`provides` lists what can be asked for.
+            create_graph: Whether the result can be differentiated, for training.
+            directions: Contract the polarization with these, of shape (n_directions, 3), instead of x, y, z.
+            block_size: Atoms whose edges are in memory at once, so that a system of any size fits; None takes all at once.
+
+        Returns:
+            ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
+            ``charges`` (n_atoms,) in e; ``dipoles`` (n_atoms, 3) in e Å, those of the dipole head; ``dipole`` and
+            ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
+            (n_frames, 3, 3) in eV/Å^3; ``polarizability`` (n_frames, 3, 3) in Å^3; ``dielectric_tensor`` (n_frames, 3, 3), not
+            a number in frames that are not periodic in three directions; ``head_contributions`` a dict of Z* from each head
+            alone.
+
+        Raises:
+            ModelError: An element the model has not seen, a property that its heads do not give, or a block size that is
+                not positive or given in training.
+        """
+        wanted = set(properties)
+        self._check_properties(wanted)
+        _check_block_size(block_size, create_graph)
+        species = self._species(graph)
+        sizes = len(self.elements), self.r_max
+        atoms = (build_environments(graph, species, *sizes) if block_size is None
+                 else build_blocks(graph, species, *sizes, block_size))
+        differentiated = create_graph or (block_size is None and bool(wanted & (_DERIVATIVES | {"head_contributions"})))
+        with torch.set_grad_enabled(differentiated):
+            out = self._compute(graph, atoms, wanted, create_graph, directions)
+        return out if create_graph else {name: _detach(value) for name, value in out.items()}
+
+    def _compute(
+        self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
+    ) -> dict[str, Tensor]:
+        axes = torch.eye(3).to(atoms.positions) if directions is None else directions
+        response = axes if Z in wanted else None
+        state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
+        found = state.found
+        out: dict[str, Any] = {}
+        if found.response is not None:
+            out[Z] = atoms.unsort(self._response(state, found.response, axes))
+        if found.forces is not None:
+            out["forces"] = atoms.unsort(found.forces)
+        if "stress" in wanted and found.virial is not None:
+            out["stress"] = _stress(found.virial, graph)
+        if "energy" in wanted:
+            out["energy"] = self._energy(state)
+        if wanted & {"charges", "dipole", "polarization"}:
+            charges = self._charges(state)
+            out["charges"] = atoms.unsort(charges)
+            if wanted & {"dipole", "polarization"}:
+                out["dipole"] = out["polarization"] = self._dipole(state)
+        if wanted & {"polarizability", "dielectric_tensor"}:
+            out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
+        if "dipoles" in wanted:
+            out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
+        if "head_contributions" in wanted:
+            out["head_contributions"] = self._head_contributions(atoms, axes, create_graph)
+        return {name: out[name] for name in wanted}
+
+    def _evaluate(
+        self, atoms: Environments | Blocks, heads: list[str], directions: Tensor | None, energy: bool, create_graph: bool
+    ) -> State:
+        """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
+        hops = self._hops(atoms, heads, not create_graph)
+        if isinstance(atoms, Environments):
+            return State(evaluate(hops, atoms, directions, energy, create_graph), heads)
+        return State(evaluate_in_blocks(hops, atoms, directions, energy), heads)
+
+    def _references(self, atoms: SortedAtoms) -> Tensor:
+        """Reference charges of the atoms, made to sum to zero in each frame."""
+        return self._neutralize(self.reference_charges.to(atoms.positions.dtype)[atoms.species], atoms)
+
+    def _neutralize(self, values: Tensor, atoms: SortedAtoms) -> Tensor:
+        """Subtract the sum over each frame from its atoms, in equal parts or in the learned ones of their elements."""
+        if self.sum_rule_logits is None:
+            return subtract_mean(values, atoms)
+        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits)[atoms.species]
+        parts = (parts / atoms.sum_over_frames(parts)[atoms.frame_index]).view(-1, *[1] * (values.dim() - 1))
+        return values - parts * atoms.sum_over_frames(values)[atoms.frame_index]
+
+    def _response(self, state: State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
+        """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
+        atoms, charges = state.atoms, state.total("charges")
+        diagonal = self._references(atoms) if references else torch.zeros_like(atoms.positions[:, 0])
+        if charges is not None:
+            diagonal = diagonal + charges
+        response = response + diagonal.view(-1, 1, 1) * axes
+        tensors = self._tensors(state)
+        if tensors is not None:
+            response = response + axes @ tensors
+        if self.projects:
+            response = self._neutralize(response, atoms)
+        return response
+
+    def _charges(self, state: State) -> Tensor:
+        """Charges of the monopole and charge-transfer heads and the references, in e."""
+        charges = self._references(state.atoms)
+        for part in (state.total("charges"), state.total("transferred")):
+            if part is not None:
+                charges = charges + part
+        return self._neutralize(charges, state.atoms) if self.projects else charges
+
+    def _dipole(self, state: State) -> Tensor:
+        """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å; large terms cancel."""
+        atoms = state.atoms
+        monopoles = self._references(atoms)
+        charges, dipoles = state.total("charges"), state.total("dipoles")
+        if charges is not None:
+            monopoles = monopoles + charges
+        monopoles = self._neutralize(monopoles, atoms) if self.projects else monopoles
+        density = monopoles.double().unsqueeze(1) * atoms.positions.double()
+        density = density if dipoles is None else density + dipoles
+        return atoms.sum_over_frames(density).to(atoms.positions.dtype)
+
+    def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Polarizability in Å^3 and dielectric tensor at clamped nuclei, of shape (n_frames, 3, 3)."""
+        shares = self._polarizabilities(state)
+        if shares is None:
+            raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
+        polarizability = state.atoms.sum_over_frames(shares)
+        fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
+        volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1)
+        # The gradient of what is not taken must be a number too.
+        volume = torch.where(fills_space, volume, torch.ones_like(volume))
+        identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
+        return polarizability, torch.where(fills_space, identity + 4 * math.pi * polarizability / volume, torch.nan)
+
+    def _atomic_dipoles(self, state: State) -> Tensor:
+        """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
+        own = [sources.dipoles for sources in state.found.sources if sources.transferred is None]
+        return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
+
+    def _head_contributions(
+        self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
+    ) -> dict[str, Tensor]:
+        """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
+        parts = {}
+        for name in self.heads:
+            if Z not in HEAD_PROPERTIES[name]:
+                continue
+            state = self._evaluate(atoms, [name], axes, False, create_graph)
+            if state.found.response is not None:
+                parts[name] = atoms.unsort(self._response(state, state.found.response, axes, references=False))
+        parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
+        return parts
+
+    def _species(self, graph: Graph) -> Tensor:
+        lookup: Tensor = self.get_buffer("_species_of_number")
+        species = lookup[graph.atomic_numbers]
+        if bool((species < 0).any()):
+            self.check_elements(graph.atomic_numbers.tolist())
+        return species
+
+    def check_elements(self, numbers: Collection[int], source: str = "") -> None:
+        """Refuse atomic numbers that the model does not know; ``source`` says where they are."""
+        unknown = sorted({int(z) for z in numbers} - set(self.elements))
+        if unknown:
+            raise ModelError(
+                f"{source + ': ' if source else ''}the model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; "
+                f"it knows {', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element.")
+
+    def _check_properties(self, wanted: set[str]) -> None:
+        missing = sorted(wanted - self.provides)
+        if missing:
+            raise ModelError(
+                f"the model does not give {', '.join(missing)}: its heads ({', '.join(self.heads)}) give "
+                f"{', '.join(sorted(self.provides))}.")
+
+
+def _check_block_size(block_size: int | None, create_graph: bool) -> None:
+    if block_size is not None and block_size < 1:
+        raise ModelError(f"block_size must be at least 1, got {block_size}.")
+    if block_size is not None and create_graph:
+        raise ModelError("block_size cannot be given with create_graph: blocks keep no graph to differentiate. Leave one out.")
+
+
+def _stress(virial: Tensor, graph: Graph) -> Tensor:
+    volume = torch.linalg.det(graph.cell).abs()
+    if bool((volume == 0).any()) or not bool(graph.pbc.all()):
+        raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
+    return 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
+
+
+def _detach(value: Any) -> Any:
+    return {name: part.detach() for name, part in value.items()} if isinstance(value, dict) else value.detach()

@@ -1,0 +1,184 @@
+"""A network: a backbone and its heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from bec_mace.config import ModelConfig
+from bec_mace.data.statistics import Statistics
+from bec_mace.engine.contract import Hops, Sources, StageOutput
+from bec_mace.engine.environments import Environments, SortedAtoms
+from bec_mace.errors import ModelError
+from bec_mace.models.base import PolarizationModel, State, total_of
+from bec_mace.models.heads import HEADS, Features, Head
+from bec_mace.models.heads.energy import EnergyHead
+from bec_mace.models.mace.backbone import Backbone, EdgeFeatures, component_slices
+from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
+from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
+
+
+class LayerStage:
+    """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
+
+    def __init__(self, model: NetworkModel, number: int, heads: Sequence[Head], frozen: bool) -> None:
+        self.layer: Any = model.backbone.layers[number]
+        self.number, self.heads, self.frozen = number, heads, frozen
+
+    def prepare(self, node_feats: Tensor) -> Tensor:
+        """What neighbours gather."""
+        return self.layer.prepare(node_feats)
+
+    def propagate(
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+    ) -> StageOutput:
+        """New features and what the heads read from them."""
+        edges = EdgeFeatures(*edge_feats)
+        part = self.layer.messages(sender_feats, edges, env, self.frozen)
+        out = self.layer.update(node_feats, part.messages, env, self.frozen)
+        shares = [head.read(self.number, out, env) for head in self.heads]
+        if self.number == 0:
+            shares += [head.read_edges(edge_feats, env) for head in self.heads]
+        sources = Sources(*(total_of([getattr(share, name) for share in shares])
+                            for name in ("charges", "dipoles", "energies")))
+        return StageOutput(out, sources, part)
+
+
+class NetworkModel(PolarizationModel):
+    """Sources from the layers of one backbone.
+
+    Args:
+        config: Sizes of the network and its heads.
+        elements: Atomic numbers the model knows, ascending.
+        statistics: Means of the training set.
+    """
+
+    def __init__(self, config: ModelConfig, elements: Sequence[int], statistics: Statistics) -> None:
+        super().__init__(config, elements, statistics)
+        self.backbone = Backbone(config, self.elements, statistics.avg_num_neighbors)
+        features = self._features(config, statistics)
+        self._install({name: _build_head(name, features, options) for name, options in config.head_options.items()})
+
+    def _features(self, config: ModelConfig, statistics: Statistics) -> Features:
+        """What the heads are told."""
+        irreps = self.backbone.hidden_irreps
+        sizes = config.backbone.sizes if config.backbone is not None else None
+        return Features(
+            n_layers=config.num_interactions,
+            n_channels=self.backbone.n_channels,
+            components={str(ir): place for (_, ir), place in zip(irreps, component_slices(irreps), strict=True)},
+            n_radial=config.num_radial,
+            readout_mlp=tuple(config.readout_mlp),
+            elements=tuple(self.elements),
+            reference_energies=tuple(statistics.reference_energies.get(z, 0.0) for z in self.elements),
+            shortest_distances=_distance_table(statistics, self.elements) if sizes is None else (),
+            energy_scale=(statistics.rms_forces or 1.0) if sizes is None else sizes.scale,
+            mace_readouts=None if sizes is None else tuple(
+                None if widths is None else tuple(widths) for widths in sizes.readouts),
+            mace_gate="silu" if sizes is None else sizes.gate,
+            mace_zbl=None if sizes is None or sizes.zbl is None else (
+                sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
+            r_max=self.backbone.r_max,
+        )
+
+    @property
+    def r_max(self) -> float:
+        """Cutoff radius, in Å."""
+        return self.backbone.r_max
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """Parameters, and the one buffer that is learned data."""
+        return {**dict(self.named_parameters()), "reference_charges": self.reference_charges}
+
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+        chosen = [self.heads[name] for name in heads]
+        # Where the backbone is not trained its derivatives are constants in training too.
+        frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
+        stages: list[Any] = [LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))]
+        stages += [stage for head in chosen if (stage := head.stage()) is not None]
+        return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
+
+    def _tensors(self, state: State) -> Tensor | None:
+        return total_of([self.heads[name].tensors(state.found.node_feats) for name in state.heads])
+
+    def _polarizabilities(self, state: State) -> Tensor | None:
+        feats, species = state.found.node_feats, state.atoms.species
+        return total_of([self.heads[name].polarizabilities(feats, species) for name in state.heads])
+
+    def _energy(self, state: State) -> Tensor:
+        """Total energies, of shape (n_frames,), in eV; the sum is done in float64."""
+        energies = state.total("energies")
+        head = self.heads["energy"]
+        if energies is None or not isinstance(head, EnergyHead):
+            raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
+        return state.atoms.sum_over_frames(energies.double() + head.references(state.atoms.species))
+
+
+def _distance_table(statistics: Statistics, elements: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """Shortest distances by place of the elements; 0 for pairs that never met, empty where nothing is known."""
+    found = {(first, second): distance for first, second, distance in statistics.shortest_distances}
+    if not found:
+        return ()
+    return tuple(tuple(found.get((min(a, b), max(a, b)), 0.0) for b in elements) for a in elements)
+
+
+def _build_head(name: str, features: Features, options: dict[str, Any]) -> Head:
+    try:
+        return HEADS[name](features, **options)
+    except TypeError as exc:
+        raise ModelError(f"model.heads: the options of '{name}' do not fit ({exc}); remove the ones it does not know.") from exc
+
+
+def build_model(
+    config: ModelConfig, elements: Sequence[int], statistics: Statistics, dtype: torch.dtype = torch.float32
+) -> NetworkModel:
+    """Build a model with fresh weights, drawn from torch's global random numbers.
+
+    A model on a mace backbone gets its weights, elements, energy and sizes from the file, which must be there and is a
+    pickle; :func:`~bec_mace.models.load_model` needs no such file.
+
+    Args:
+        config: Sizes of the network and its heads.
+        elements: Atomic numbers.
+        statistics: Means of the training set.
+        dtype: Floating-point type of weights and computation.
+
+    Raises:
+        ModelError: The mace file cannot be used or does not know an element.
+    """
+    source = None
+    if config.backbone is not None and config.backbone.sizes is None:
+        source = read_mace_file(config, config.backbone)
+        _check_known(elements, source.elements, source.path)
+        config, elements, statistics = source.config, source.elements, source.statistics(statistics)
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = NetworkModel(config, sorted(set(elements)), statistics)
+    finally:
+        torch.set_default_dtype(previous)
+    if source is not None:
+        _fill(model, source)
+    if config.backbone is not None and config.backbone.freeze:
+        model.backbone.requires_grad_(False)
+        model.heads["energy"].requires_grad_(False)
+    return model.to(dtype)
+
+
+def _fill(model: NetworkModel, source: MaceFile) -> None:
+    """Give a model the weights of a mace file."""
+    copy_weights(model, source)
+    compare_with_mace(model, source)
+    model.exact_weights = exact_weights(model, (model.backbone, model.heads["energy"]))
+
+
+def _check_known(elements: Sequence[int], known: Sequence[int], path: str) -> None:
+    unknown = sorted(set(elements) - set(known))
+    if unknown:
+        raise ModelError(
+            f"{path}: the mace model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; it knows "
+            f"{', '.join(chemical_symbols[z] for z in known)}. Leave out structures with other elements.")
