@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bec_mace.former_names import install
+from bec_mace.lazy import lazy
+from bec_mace.version import __version__
 
 if TYPE_CHECKING:
-    from bec_mace.calculator import BECCalculator
-    from bec_mace.inference import predict
+    from bec_mace.integrations.ase import BECCalculator
     from bec_mace.models import load_model
+    from bec_mace.predict import predict
 
-__version__ = "0.1.0"
 __all__ = ["BECCalculator", "__version__", "load_model", "predict"]
 
 # Resolved at first use: torch alone takes seconds to import.
-_HOMES = {"BECCalculator": "bec_mace.calculator", "load_model": "bec_mace.models", "predict": "bec_mace.inference"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bec_mace' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy(__name__, {"BECCalculator": "integrations.ase", "load_model": "models", "predict": "predict"})
+install()

@@ -57,7 +57,7 @@ def partition(model: Any, frames: Sequence[Any]) -> dict[str, dict[str, float]]:
     """Mean of tr / 3 of each part by element, in e."""
     from ase.data import chemical_symbols
 
-    from bec_mace.inference import predict
+    from bec_mace.predict import predict
 
     if "head_contributions" not in model.provides:
         raise DataError(f"a model with the heads {', '.join(model.heads)} gives no Z*; choose another one")
@@ -86,8 +86,8 @@ def take_apart(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def fit(args: argparse.Namespace, heads: list[str], seed: int, frames: Sequence[Any]) -> Any:
     """A kernel model of frames that the seed draws."""
-    from bec_mace.config import DataConfig, KernelModelConfig, KernelRunConfig
-    from bec_mace.training.kernel_fit import fit_frames
+    from bec_mace.config.schema import DataConfig, KernelModelConfig, KernelRunConfig
+    from bec_mace.train.kernel_fit import fit_frames
 
     chosen = sorted(np.random.default_rng(seed).permutation(len(frames))[: args.frames].tolist())
     config = KernelRunConfig(seed=seed, data=DataConfig(train="drawn"), model=KernelModelConfig(

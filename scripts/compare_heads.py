@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bec_mace.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig, TrainingConfig
+from bec_mace.config.schema import DataConfig, ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig, TrainingConfig
 from bec_mace.errors import BecMaceError, DataError
 
 Z = "born_effective_charges"
@@ -115,7 +115,7 @@ def count_train_frames(args: argparse.Namespace, name: str) -> int:
 
 def run_cell(args: argparse.Namespace, name: str, heads: list[str]) -> dict[str, Any]:
     """Train and test; processor time is that of the whole run, reading and testing included."""
-    from bec_mace.training.loop import train
+    from bec_mace.train.loop import train
 
     steps_per_epoch = -(-count_train_frames(args, name) // DATA_SETS[name].batch_size)
     epochs = max(1, round(args.steps / steps_per_epoch))
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     """All cells that are missing."""
     content = read_cells(args)
 
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
 
     log_to_stderr()
     cells = content["cells"]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bec_mace.config import (
+from bec_mace.config.schema import (
     DataConfig,
     FitConfig,
     KernelModelConfig,
@@ -149,7 +149,7 @@ def cutoff(args: argparse.Namespace, name: str) -> float:
 
 def fit_kernel_cell(args: argparse.Namespace, name: str, heads: list[str], seed: int, frames: list[Any]) -> tuple[Any, dict]:
     """Fit a kernel model."""
-    from bec_mace.training.kernel_fit import fit_frames
+    from bec_mace.train.kernel_fit import fit_frames
 
     fitted = fit_frames(KernelRunConfig(
         seed=seed, device=args.device, data=DataConfig(train="drawn"),
@@ -166,7 +166,7 @@ def train_network_cell(args: argparse.Namespace, name: str, heads: list[str], se
     from ase.io import write
 
     from bec_mace.models import load_model
-    from bec_mace.training.loop import train
+    from bec_mace.train.loop import train
 
     epochs = max(1, round(args.steps / len(frames)))
     with tempfile.TemporaryDirectory(prefix="compare_models-") as folder:
@@ -202,7 +202,7 @@ def measure_speed(model: Any, frames: list[Any]) -> float:
     """Atoms for which Z* is predicted in a second of processor time, in single precision, neighbour lists included."""
     import torch
 
-    from bec_mace.inference import predict
+    from bec_mace.predict import predict
 
     model = copy.deepcopy(model).to(torch.float32)
     list(predict(model, frames[:1]))  # The first call is slower.
@@ -277,7 +277,7 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """All cells that are missing."""
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
     from bec_mace.storage.files import replace_file
 
     content = read_cells(args)

@@ -24,8 +24,8 @@ import torch
 from bec_mace.errors import BecMaceError
 from bec_mace.models import load_model
 from bec_mace.spectra import currents_from_trajectory, find_peaks, infrared_spectrum, plot_overlay, read_curve
-from bec_mace.spectra.spectrum import Spectrum
-from bec_mace.spectra.trajectory import trajectory_of
+from bec_mace.spectra.from_trajectory import trajectory_of
+from bec_mace.spectra.infrared import Spectrum
 
 Z = "born_effective_charges"
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bec_mace.config import ModelConfig, RunConfig
+from bec_mace.config.schema import ModelConfig, RunConfig
 from bec_mace.errors import BecMaceError
 
 Z = "born_effective_charges"
@@ -56,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
 def train_run(args: argparse.Namespace, name: str, model: dict[str, Any], epochs: int, weights: dict[str, float]
               ) -> dict[str, Any]:
     """One training run; its results, with the processor time of all of it."""
-    from bec_mace.training.loop import train
+    from bec_mace.train.loop import train
 
     config = RunConfig.model_validate({
         "output": str(args.output / name), "device": args.device,
@@ -86,10 +86,10 @@ def write_fresh_mace(args: argparse.Namespace, path: Path) -> None:
     """A mace model with random weights and the statistics of the training frames."""
     import numpy as np
 
-    from bec_mace.config import DataConfig
+    from bec_mace.config.schema import DataConfig
     from bec_mace.data import compute_statistics, split_frames
     from bec_mace.models.mace import backbone
-    from bec_mace.training.prepare import elements_of
+    from bec_mace.train.prepare import elements_of
 
     config = DataConfig(train=args.data, validation=0.0, test=args.test_fraction)
     frames = split_frames(config, properties=("energy", "forces"))["train"]

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bec_mace.config import DataConfig, RunConfig, load_config
+from bec_mace.config.schema import DataConfig, RunConfig, load_config
 from bec_mace.errors import BecMaceError, ConfigError, DataError
 
 Z = "born_effective_charges"
@@ -114,8 +114,8 @@ def run_size(
 
     from bec_mace.evaluate.comparison import evaluate
     from bec_mace.models import load_model
-    from bec_mace.training.loop import train
-    from bec_mace.training.parallel import DTYPES
+    from bec_mace.train.loop import train
+    from bec_mace.train.processes import DTYPES
 
     # As the package writes them: usual keys, polarization first.
     write(str(config.data.train), [frame.to_atoms() for frame in train_frames], format="extxyz")
@@ -159,8 +159,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         raise ConfigError(f"{args.config}: the plateau schedule needs validation frames, and there are none here; "
                           "choose cosine or constant")
 
-    from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.training.prepare import check_elements, elements_of
+    from bec_mace.cli.console import log_to_stderr
+    from bec_mace.train.prepare import check_elements, elements_of
 
     train_frames, test_frames = read_sets(args, config)
     sizes = sorted(set(args.sizes))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bec_mace.config import load_config
+from bec_mace.config.schema import load_config
 from bec_mace.data import read_frames
 from bec_mace.data.reading import expand
 from bec_mace.dynamics import load_md_config
@@ -60,7 +60,7 @@ def test_config_is_valid_and_commented(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_step_can_be_trained(path, tmp_path):
-    from bec_mace.training.loop import train
+    from bec_mace.train.loop import train
 
     config = load_config(path)
     data = tmp_path / "few.extxyz"
@@ -79,7 +79,7 @@ def test_a_step_can_be_trained(path, tmp_path):
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_kernel_config_is_valid_and_can_be_fitted(path, tmp_path):
-    from bec_mace.training.kernel_fit import fit_kernel
+    from bec_mace.train.kernel_fit import fit_kernel
 
     config = load_config(path)
     text = path.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bec_mace.config import load_config
+from bec_mace.config.schema import load_config
 from bec_mace.dynamics import load_md_config
 
 ROOT = Path(__file__).parents[1]

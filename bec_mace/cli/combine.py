@@ -18,8 +18,8 @@ def combine_command(runs: tuple[Path, ...], output: Path, device: str) -> None:
 
     The runs differ in seed, size or heads and share their data section. The committee predicts their mean.
     """
-    from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.training.committee import combine_runs
+    from bec_mace.cli.console import log_to_stderr
+    from bec_mace.train.combine_runs import combine_runs
 
     log_to_stderr()
     combine_runs(runs, output, find_device(device))

@@ -33,7 +33,7 @@ def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, 
 
     import json
 
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
     from bec_mace.data import read_frames
     from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
 

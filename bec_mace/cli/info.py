@@ -35,8 +35,8 @@ def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
 
 def _checked_config(path: str) -> str:
     """A configuration of training or, where it names an ensemble, of dynamics, with all defaults."""
-    from bec_mace.config import format_config, load_config
-    from bec_mace.config_yaml import read_document
+    from bec_mace.config.document import read_document
+    from bec_mace.config.schema import format_config, load_config
     from bec_mace.dynamics import load_md_config
 
     load = load_md_config if "ensemble" in read_document(path).values else load_config

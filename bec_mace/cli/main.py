@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from bec_mace import __version__
 from bec_mace.cli.combine import combine_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
@@ -13,6 +12,7 @@ from bec_mace.cli.md import md_command
 from bec_mace.cli.predict import predict_command
 from bec_mace.cli.spectrum import spectrum_command
 from bec_mace.cli.train import train_command
+from bec_mace.version import __version__
 
 
 @click.group(cls=CarefulGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

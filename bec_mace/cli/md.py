@@ -17,12 +17,12 @@ def md_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> None:
 
     The run folder holds the log, the trajectory, and the current J(t) by element where there is Z*.
     """
-    from bec_mace.dynamics.config import load_md_config
+    from bec_mace.config.dynamics import load_md_config
 
     settings = load_md_config(config, overrides)  # before torch is imported: mistakes are reported at once
 
-    from bec_mace.cli.messages import log_to_stderr
-    from bec_mace.dynamics.loop import run
+    from bec_mace.cli.console import log_to_stderr
+    from bec_mace.dynamics.integrate import run
 
     log_to_stderr()
     run(settings, resume=resume)

@@ -20,7 +20,7 @@ from bec_mace.properties import DEVIATION
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from bec_mace.inference import Summary
+    from bec_mace.predict import Summary
 
 
 @click.command("predict")
@@ -54,10 +54,10 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, resum
     """  # noqa: D301 - click wants the control character
     check_writable(output)
 
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
     from bec_mace.data.reading import expand
-    from bec_mace.inference import predict_files
-    from bec_mace.inference.extxyz import COLUMNS
+    from bec_mace.predict import predict_files
+    from bec_mace.predict.extxyz import COLUMNS
 
     log_to_stderr()
     expand(list(structures))  # before the model is loaded
@@ -95,8 +95,8 @@ def start_processes(device: str, precision: str) -> Fabric | None:
     if not {"WORLD_SIZE", "SLURM_PROCID"} & set(os.environ):
         return None
 
+    from bec_mace.devices import launch, process_grid
     from bec_mace.errors import ModelError
-    from bec_mace.parallel import launch, process_grid
 
     per_node, nodes = process_grid()
     return launch(ModelError, device, precision) if per_node * nodes > 1 else None

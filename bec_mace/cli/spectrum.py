@@ -86,10 +86,10 @@ def spectrum_command(runs: tuple[str, ...], output: Path | None, json_file: Path
             check_writable(path)
     _check_sources(runs, model, time_step, velocity_unit, currents_file)
 
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
     from bec_mace.spectra.export import read_curve, write_csv, write_json
+    from bec_mace.spectra.infrared import Settings, infrared_spectrum
     from bec_mace.spectra.peaks import find_peaks
-    from bec_mace.spectra.spectrum import Settings, infrared_spectrum
 
     log_to_stderr()
     options = {**settings, "subtract_mean": not keep_mean}
@@ -140,7 +140,7 @@ def _read(runs: tuple[str, ...], model: str | None, time_step: float | None, vel
 
     if model is None:
         return [Currents.read(run) for run in runs]
-    from bec_mace.spectra.trajectory import currents_from_trajectory, frame_interval
+    from bec_mace.spectra.from_trajectory import currents_from_trajectory, frame_interval
 
     for run in runs:
         frame_interval(run, time_step)

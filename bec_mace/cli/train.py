@@ -17,18 +17,18 @@ def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> Non
 
     The run folder holds the log, the best model, results and pictures, and metrics.csv of a network.
     """
-    from bec_mace.config import KernelRunConfig, load_config
+    from bec_mace.config.schema import KernelRunConfig, load_config
 
     settings = load_config(config, overrides)  # before torch is imported: mistakes are reported at once
 
-    from bec_mace.cli.messages import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr
 
     log_to_stderr()
     if isinstance(settings, KernelRunConfig):
-        from bec_mace.training.kernel_fit import fit_kernel
+        from bec_mace.train.kernel_fit import fit_kernel
 
         fit_kernel(settings, resume=resume)
     else:
-        from bec_mace.training.loop import train
+        from bec_mace.train.loop import train
 
         train(settings, resume=resume)

@@ -5,8 +5,9 @@ Names are imported when first used: reading and reporting need no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bec_mace.lazy import lazy
 
 if TYPE_CHECKING:
     from bec_mace.data.batching import build_graph, collate
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from bec_mace.data.frames import Frame
     from bec_mace.data.graph import Graph
     from bec_mace.data.reading import check_complete, read_frames
-    from bec_mace.data.report import DataSummary, summarize
     from bec_mace.data.splits import divide_frames, split_frames
     from bec_mace.data.statistics import Statistics, compute_statistics
+    from bec_mace.data.summary import DataSummary, summarize
 
 _HOME = {
     "build_graph": "batching",
@@ -25,8 +26,8 @@ _HOME = {
     "Graph": "graph",
     "check_complete": "reading",
     "read_frames": "reading",
-    "DataSummary": "report",
-    "summarize": "report",
+    "DataSummary": "summary",
+    "summarize": "summary",
     "data_fingerprint": "fingerprint",
     "divide_frames": "splits",
     "split_frames": "splits",
@@ -50,8 +51,4 @@ __all__ = [
     "summarize",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"bec_mace.data.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _HOME)

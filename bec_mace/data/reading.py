@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bec_mace import datasets
-from bec_mace.data import outputs
+from bec_mace.data import formats as outputs
+from bec_mace.data.formats.xyz import is_extxyz, parse_text, read_texts
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_index_order, check_names, file_keys
-from bec_mace.data.xyz import is_extxyz, parse_text, read_texts
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read_frames(
         keys: Key of a property in the files, by property name. Replaces the known aliases.
         index_order: Order of the indices of Born effective charges in the files: ``"polarization_first"``,
             Z[polarization, displacement] (VASP, Abinit, phonopy), or ``"displacement_first"``, its transpose. Raw
-            outputs (``bec_mace.data.outputs``) have an order and no keys of their own: there neither this nor the key of
+            outputs (``bec_mace.data.formats``) have an order and no keys of their own: there neither this nor the key of
             Born effective charges counts.
         properties: Labels to read; all that are known when None. Those in ``require`` are always read.
         require: Properties that every frame must have.

@@ -17,7 +17,7 @@ from bec_mace.data.reading import Paths, check_complete, read_frames
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
-    from bec_mace.config import DataConfig, IndexFile
+    from bec_mace.config.schema import DataConfig, IndexFile
 
 logger = logging.getLogger(__name__)
 

@@ -9,24 +9,18 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bec_mace.lazy import lazy
 
 if TYPE_CHECKING:
-    from bec_mace.dynamics.config import MDConfig, load_md_config
-    from bec_mace.dynamics.loop import Summary, run
+    from bec_mace.config.dynamics import MDConfig, load_md_config
+    from bec_mace.dynamics.integrate import Summary, run
 
 __all__ = ["MDConfig", "Summary", "load_md_config", "run"]
 
 # Resolved at first use: the configuration is read without torch.
-_HOMES = {"MDConfig": "config", "load_md_config": "config", "Summary": "loop", "run": "loop"}
+_HOME = {"MDConfig": "bec_mace.config.dynamics", "load_md_config": "bec_mace.config.dynamics", "Summary": "integrate",
+         "run": "integrate"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bec_mace.dynamics' has no attribute '{name}'")
-    return getattr(import_module(f"bec_mace.dynamics.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -28,7 +28,7 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import NoseHooverChainNVT, NoseHooverChainThermostat
 from ase.md.verlet import VelocityVerlet
 
-from bec_mace.dynamics.config import EnsembleConfig
+from bec_mace.config.dynamics import EnsembleConfig
 
 _CHAIN = ("_eta", "_p_eta")
 

@@ -24,8 +24,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
-from bec_mace.config import save_config
-from bec_mace.dynamics.config import MDConfig, load_md_config
+from bec_mace.config.dynamics import MDConfig, load_md_config
+from bec_mace.config.schema import save_config
 from bec_mace.errors import DynamicsError
 from bec_mace.storage.files import check_free, logging_to, replace_file
 

@@ -15,10 +15,10 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 
-from bec_mace.calculator import DTYPES, BECCalculator
-from bec_mace.dynamics.config import FieldConfig, MDConfig, PotentialConfig
+from bec_mace.config.dynamics import FieldConfig, MDConfig, PotentialConfig
+from bec_mace.electric_field import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
 from bec_mace.errors import DynamicsError, ModelError
-from bec_mace.fields import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
+from bec_mace.integrations.ase import DTYPES, BECCalculator
 from bec_mace.models import load_model
 
 Z = "born_effective_charges"

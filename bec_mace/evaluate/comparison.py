@@ -13,8 +13,8 @@ from bec_mace.data import Frame
 from bec_mace.errors import DataError
 from bec_mace.evaluate.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 from bec_mace.evaluate.residuals import residual, residual_unit
-from bec_mace.inference import predict
 from bec_mace.models import PolarizationModel
+from bec_mace.predict import predict
 from bec_mace.properties import DEVIATION, PROPERTIES
 
 Z = "born_effective_charges"

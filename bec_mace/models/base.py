@@ -15,8 +15,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config import KernelModelConfig, ModelConfig
-from bec_mace.config_checks import HEAD_PROPERTIES
+from bec_mace.config.checks import HEAD_PROPERTIES
+from bec_mace.config.schema import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Evaluation, Hops

@@ -15,8 +15,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bec_mace import __version__
-from bec_mace.config import CommitteeConfig, KernelModelConfig, read_model_config
+from bec_mace.config.schema import CommitteeConfig, KernelModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
@@ -24,6 +23,7 @@ from bec_mace.models.committee import build_committee
 from bec_mace.models.kernel_regression import build_kernel_model
 from bec_mace.models.network import build_model
 from bec_mace.storage.files import replace_file
+from bec_mace.version import __version__
 
 FORMAT_VERSION = 1
 _UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "polarizability": "Å^3",

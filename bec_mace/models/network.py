@@ -9,7 +9,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config import ModelConfig
+from bec_mace.config.schema import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Hops, Sources, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms

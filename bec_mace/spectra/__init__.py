@@ -6,27 +6,28 @@ absorption. The equations are in ``correlation`` and ``dielectric``. Names are i
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bec_mace.lazy import lazy
 
 if TYPE_CHECKING:
     from bec_mace.spectra.currents import Currents, CurrentsWriter
     from bec_mace.spectra.dielectric import kramers_kronig
     from bec_mace.spectra.export import read_curve, to_dict, write_csv, write_json
+    from bec_mace.spectra.from_trajectory import currents_from_trajectory
+    from bec_mace.spectra.infrared import Settings, Spectrum, infrared_spectrum
     from bec_mace.spectra.peaks import Peak, find_peaks
     from bec_mace.spectra.plots import plot_overlay, plot_spectrum
-    from bec_mace.spectra.spectrum import Settings, Spectrum, infrared_spectrum
-    from bec_mace.spectra.trajectory import currents_from_trajectory
 
 _HOME = {
     "Currents": "currents",
     "CurrentsWriter": "currents",
     "Peak": "peaks",
-    "Settings": "spectrum",
-    "Spectrum": "spectrum",
-    "currents_from_trajectory": "trajectory",
+    "Settings": "infrared",
+    "Spectrum": "infrared",
+    "currents_from_trajectory": "from_trajectory",
     "find_peaks": "peaks",
-    "infrared_spectrum": "spectrum",
+    "infrared_spectrum": "infrared",
     "kramers_kronig": "dielectric",
     "plot_overlay": "plots",
     "plot_spectrum": "plots",
@@ -54,8 +55,4 @@ __all__ = [
     "write_json",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'bec_mace.spectra' has no attribute '{name}'")
-    return getattr(import_module(f"bec_mace.spectra.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bec_mace.errors import SpectrumError
+from bec_mace.spectra.infrared import Spectrum
 from bec_mace.spectra.peaks import PROMINENCE, find_peaks
-from bec_mace.spectra.spectrum import Spectrum
 from bec_mace.storage.files import replace_file
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import signal
 
 from bec_mace.errors import SpectrumError
-from bec_mace.spectra.spectrum import Spectrum
+from bec_mace.spectra.infrared import Spectrum
 
 PROMINENCE = 0.05
 """Least prominence of a peak unless told otherwise, as a share of the highest absorption."""

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from bec_mace.spectra.infrared import Spectrum
 from bec_mace.spectra.peaks import Peak
-from bec_mace.spectra.spectrum import Spectrum
 from bec_mace.storage.figures import save_figure
 
 Curve = tuple[np.ndarray, np.ndarray]

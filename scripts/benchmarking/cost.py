@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bec_mace.config import ModelConfig, TrainingConfig
+from bec_mace.config.schema import ModelConfig, TrainingConfig
 from bec_mace.data import compute_statistics
 from bec_mace.data.graph import Graph
 from bec_mace.engine.environments import Environments, build_environments
@@ -169,9 +169,9 @@ def training(sizes: Sizes) -> dict[str, Any]:
     from lightning_fabric import Fabric
 
     from bec_mace.data import build_graph
-    from bec_mace.training.losses import Loss
-    from bec_mace.training.memory import keep_freed_memory
-    from bec_mace.training.steps import new_state, training_step
+    from bec_mace.train.allocator import keep_freed_memory
+    from bec_mace.train.loss import Loss
+    from bec_mace.train.steps import new_state, training_step
 
     keep_freed_memory()  # As a run does.
     graphs = [build_graph(frame, R_MAX, dtype=torch.float32) for frame in sizes.frames()[:2]]

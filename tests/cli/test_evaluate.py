@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from bec_mace.data import read_frames
-from bec_mace.inference import predict
 from bec_mace.models import load_model
+from bec_mace.predict import predict
 
 
 def test_table_json_and_plot(run, model_path, small_frames, tmp_path):

@@ -9,9 +9,9 @@ from ase.io import read
 
 from bec_mace.cli import predict as command
 from bec_mace.data import read_frames
-from bec_mace.inference import predict, read_predictions
-from bec_mace.inference.partial import Part
 from bec_mace.models import load_model
+from bec_mace.predict import predict, read_predictions
+from bec_mace.predict.partial import Part
 
 
 def test_prediction_is_what_the_model_gives_in_order(run, model_path, small_frames):

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from bec_mace.config import DataConfig
+from bec_mace.config.schema import DataConfig
 from bec_mace.data import Frame, data_fingerprint, divide_frames, split_frames
 from bec_mace.data.fingerprint import structure_fingerprint
 from bec_mace.data.splits import read_index_file

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from bec_mace.dynamics.config import EnsembleConfig
+from bec_mace.config.dynamics import EnsembleConfig
 from bec_mace.dynamics.ensembles import Integrator, draw_momenta, stop_centre_of_mass, temperature
 
 from .springs import Springs

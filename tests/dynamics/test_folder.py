@@ -4,7 +4,7 @@ from ase import Atoms
 
 from bec_mace.dynamics import run
 from bec_mace.dynamics.folder import MDFolder, State, read_state, write_state
-from bec_mace.dynamics.trajectory import TrajectoryFile, cut_trajectory
+from bec_mace.dynamics.trajectory_file import TrajectoryFile, cut_trajectory
 from bec_mace.errors import DynamicsError
 
 

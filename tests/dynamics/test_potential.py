@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from bec_mace import BECCalculator
-from bec_mace.dynamics.config import FieldConfig
+from bec_mace.config.dynamics import FieldConfig
 from bec_mace.dynamics.potential import Potential, build_field, build_potential, find_device, import_object
 from bec_mace.errors import DynamicsError, FieldError, ModelError
 

@@ -11,9 +11,8 @@ import torch
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models.heads.polarizability import _SECOND_ORDER
-
-from ..physics.kit import check_rotation, evaluate, repeat
-from ..physics.systems import copy_model, make_model, molecule, slab, triclinic
+from tests.physics.kit import check_rotation, evaluate, repeat
+from tests.physics.systems import copy_model, make_model, molecule, slab, triclinic
 
 HEADS = ("dipole", "polarizability")
 

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 import bec_mace
 from bec_mace.cli.main import main
-from bec_mace.config import DataConfig
+from bec_mace.config.schema import DataConfig
 from bec_mace.errors import ModelError
 from bec_mace.evaluate.comparison import evaluate
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.models.checkpoint import available_models
-from bec_mace.training.prepare import read_frame_sets
+from bec_mace.train.prepare import read_frame_sets
 
 Z, EPS = "born_effective_charges", "dielectric_tensor"
 PRETRAINED = Path(bec_mace.__file__).parent / "pretrained"

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from bec_mace.config import ModelConfig
+from bec_mace.config.schema import ModelConfig
 from bec_mace.data import Frame, Statistics
 from bec_mace.models import CommitteeModel, PolarizationModel, build_kernel_model, build_model
 

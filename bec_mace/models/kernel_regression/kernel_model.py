@@ -21,8 +21,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config import KernelModelConfig
-from bec_mace.config_checks import HEAD_PROPERTIES
+from bec_mace.config.checks import HEAD_PROPERTIES
+from bec_mace.config.schema import KernelModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Hops

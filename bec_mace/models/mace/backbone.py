@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bec_mace.config import ModelConfig
+from bec_mace.config.schema import ModelConfig
 from bec_mace.engine.contract import EdgePart
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError

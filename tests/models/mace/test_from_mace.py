@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bec_mace.config import ModelConfig, RunConfig
+from bec_mace.config.schema import ModelConfig, RunConfig
 from bec_mace.data import Graph, build_graph, collate
 from bec_mace.models import PolarizationModel, load_model, save_model
 from bec_mace.models.mace.mace_file import sizes_of
-from bec_mace.training.loop import train as train_run
+from bec_mace.train.loop import train as train_run
 from tests.models.mace.mace_systems import ENERGIES, MODELS, build, built, largest, mace_model, mace_results
 from tests.physics.kit import CHECKS, check_derivative_of_dipole, check_rotation
 from tests.physics.oracle import oracle

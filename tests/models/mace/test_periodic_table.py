@@ -6,8 +6,7 @@ from ase.data import atomic_numbers
 
 from bec_mace.data import build_graph
 from bec_mace.models.mace.periodic_table import group_and_period, mix_elements
-
-from ..physics.systems import ELEMENTS, copy_model, make_model, triclinic
+from tests.physics.systems import ELEMENTS, copy_model, make_model, triclinic
 
 
 @pytest.mark.parametrize(("symbol", "expected"), [

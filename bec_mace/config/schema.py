@@ -1,0 +1,388 @@
+"""The schema of a training run, read from YAML.
+
+Every key, its default and its meaning stand here and nowhere else. A mistake in the file never starts a run:
+:func:`load_config` lists all of them at once, each with its line.
+
+Neither torch nor mace is imported here, so that a mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from bec_mace.config.checks import (
+    FileList,
+    Head,
+    PropertyName,
+    Whole,
+    check_element,
+    check_irreps,
+    check_kernel_head,
+    check_kind,
+    check_network_key,
+    check_optional_split,
+    check_representatives,
+    check_schedule,
+    check_split,
+    check_unique_heads,
+    cross_check,
+)
+from bec_mace.config.document import Mistake, apply_overrides, dump_text, read_document, write_document
+from bec_mace.config.messages import explain, raise_mistakes
+from bec_mace.errors import ConfigError
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+Schema = TypeVar("Schema", bound=Section)
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|xpu|cuda(:\d+)?)$")]
+Precision = Literal["float32", "float64"]
+
+
+class IndexFile(Section):
+    """A set given by frame numbers of the training files."""
+
+    indices: str = Field(description="Text file of frame numbers, counted from 0 over all training files.")
+
+
+Split = float | str | list[str] | IndexFile
+
+
+class DataConfig(Section):
+    """Which structures and labels to train on. Paths are relative to the working directory."""
+
+    train: FileList = Field(description="File, glob or list of files of training structures; anything ASE reads.")
+    validation: Annotated[Split, BeforeValidator(check_split)] = Field(
+        default=0.1, description="Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}.")
+    test: Annotated[Split | None, BeforeValidator(check_optional_split)] = Field(
+        default=None, description="As validation; evaluated once at the end. Null for no test set.")
+    keys: dict[PropertyName, str] = Field(
+        default_factory=dict, description="Key in the files for a property, where the usual names do not fit.")
+    index_order: Literal["polarization_first", "displacement_first"] = Field(
+        default="polarization_first", description="Order of the two indices of Z* in the files.")
+    allow_missing: list[PropertyName] = Field(
+        default_factory=list, description="Properties that some frames may lack; those frames do not count for them.")
+    egg_box: Literal["keep", "remove"] = Field(
+        default="keep", description="Whether to train on labels without the error of the real-space grid, where one is found.")
+    seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
+
+
+class ZblSizes(Section):
+    """The pair repulsion of a mace file."""
+
+    power: Whole = Field(description="Of the polynomial that ends it where the covalent spheres touch.")
+    exponent: float = Field(description="Of the atomic number in the screening length.")
+    prefactor: float = Field(description="Of the screening length, in units of 0.529 Å.")
+
+
+class MaceSizes(Section):
+    """What a mace file says that the keys of a network cannot. It is read from the file and stored in checkpoints."""
+
+    residual_first: bool = Field(description="Whether the first layer adds a linear map of its input.")
+    layer_irreps: list[str] = Field(description="Node features after each layer.")
+    correlations: list[Whole] = Field(description="Number of neighbours that the product of each layer couples.")
+    avg_num_neighbors: list[float] = Field(description="What each layer divides its messages by.")
+    readouts: list[list[Whole] | None] = Field(
+        description="Hidden units of the energy readout of each layer; null where there is none.")
+    gate: Literal["silu", "tanh", "abs", "none"] = Field(description="Nonlinearity of those hidden units.")
+    scale: float = Field(description="Factor of the interaction energy.")
+    reference_energies: list[float] = Field(description="Energy of an atom of each element, shift included, in eV.")
+    single_precision: bool = Field(description="Whether the constants of the file were rounded to float32.")
+    density: bool = Field(
+        default=False, description="Whether messages are divided by a learned density of neighbours, not their mean number.")
+    zbl: ZblSizes | None = Field(default=None, description="Its pair repulsion.")
+
+
+class BackboneConfig(Section):
+    """A mace model that someone has trained already."""
+
+    from_mace: str = Field(
+        description="Model file of mace. It is a pickle: reading it runs the code in it, so trust who made it.")
+    freeze: bool = Field(
+        default=True, description="Train the heads and reference charges alone; energies stay those of the file.")
+    sizes: MaceSizes | None = Field(default=None, description="Read from the file; never given.")
+
+
+_FROM_THE_FILE = ("r_max", "channels", "max_l", "hidden_irreps", "hidden_max_l", "correlation", "num_interactions",
+                  "radial_basis", "distance_transform", "num_radial", "cutoff_power", "radial_mlp", "element_correlation")
+
+
+class ModelConfig(Section):
+    """The network and its heads. It is stored in every checkpoint."""
+
+    kind: Annotated[Literal["network"], BeforeValidator(check_kind)] = Field(
+        default="network", description="network or kernel: which keys there are follows from it.")
+    backbone: BackboneConfig | None = Field(
+        default=None, description="A mace model to build on. Sizes of the network, elements and the energy are then its own.")
+    r_max: float | None = Field(default=None, validate_default=True, gt=0, description="Cutoff radius in Å.")
+    channels: Whole = Field(default=32, gt=0, description="Channels per irreducible representation.")
+    max_l: Whole = Field(default=2, ge=1, description="Highest degree of the spherical harmonics of the edges.")
+    hidden_irreps: Annotated[str | None, AfterValidator(check_irreps)] = Field(
+        default=None, description="Node features, such as '32x0e + 32x1o'. Null: channels for each l <= hidden_max_l.")
+    hidden_max_l: Whole = Field(default=1, ge=0, description="Highest degree of the node features.")
+    correlation: Whole = Field(default=2, ge=1, description="Number of neighbours that one product block couples.")
+    num_interactions: Whole = Field(default=2, ge=1, description="Number of layers of message passing.")
+    radial_basis: Literal["bessel", "gaussian"] = Field(
+        default="bessel", description="Functions of the distance.")
+    distance_transform: Literal["none", "agnesi"] = Field(
+        default="none", description="agnesi: distances in units of the sizes of the atoms; for data of many elements.")
+    num_radial: Whole = Field(default=8, ge=1, description="Number of functions of the distance.")
+    cutoff_power: Whole = Field(default=5, ge=2, description="Power p of the polynomial cutoff; smooth to order p - 1.")
+    radial_mlp: list[Whole] = Field(default=[64, 64], description="Widths of the network of the distance.")
+    readout_mlp: list[Whole] = Field(default=[16], description="Widths of the readout after the last layer.")
+    element_correlation: float = Field(
+        default=0.0, ge=0, lt=1, description="Correlation of the weights of neighbouring elements of the periodic table, "
+                                             "before training; 0.9 helps where many elements have few structures each.")
+    heads: Annotated[list[Head], Field(min_length=1), AfterValidator(check_unique_heads)] = Field(
+        description="One or more of monopole, charge_transfer, dipole, direct, energy; {name: {option: value}} "
+                    "sets options of a head.")
+    reference_charges: bool = Field(default=True, description="Learn one constant charge per element.")
+    acoustic_sum_rule: Literal["project", "weighted", "none"] | None = Field(
+        default=None, description="project subtracts the mean tensor of each cell; weighted subtracts the sum in parts that "
+                                  "are learned for each element. Null: project when a monopole or direct head is there.")
+
+    @field_validator(*_FROM_THE_FILE)
+    @classmethod
+    def _network_or_file(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        field = cls.model_fields[name]
+        check_network_key(name, value, value != field.default, str(field.description), info.data)
+        return value
+
+    @property
+    def head_options(self) -> dict[str, dict[str, Any]]:
+        """The heads by name, each with its options, in the order of the file."""
+        return {name: options for head in self.heads
+                for name, options in ({head: {}} if isinstance(head, str) else head).items()}
+
+
+class KernelModelConfig(Section):
+    """A kernel model: sums of kernels between atomic environments and representative ones. Stored in every checkpoint."""
+
+    kind: Literal["kernel"] = Field(description="kernel: one linear solve in place of training.")
+    r_max: float = Field(gt=0, description="Cutoff radius in Å.")
+    num_radial: Whole = Field(default=5, ge=1, description="Number of radial functions for l = 0; higher l have fewer.")
+    max_l: Whole = Field(default=4, ge=1, le=10, description="Highest degree of the spherical harmonics.")
+    smearing: float = Field(default=0.5, ge=0, description="Width of the density around a neighbour in Å; wider is smoother.")
+    zeta: Whole = Field(default=2, ge=1, description="Power of the kernel: the number of descriptors that one term couples.")
+    num_representatives: Annotated[int | dict[str, int], BeforeValidator(check_representatives)] = Field(
+        default=500, description="Representative environments of each element, or {element: number}.")
+    heads: Annotated[list[Annotated[str, BeforeValidator(check_kernel_head)]], Field(min_length=1),
+                     AfterValidator(check_unique_heads)] = Field(description="monopole, dipole or both.")
+    reference_charges: bool = Field(default=True, description="Learn one constant charge per element.")
+    acoustic_sum_rule: Literal["project", "none"] | None = Field(
+        default=None, description="project subtracts the mean tensor of each cell. Null: project with a monopole head.")
+    uncertainty: bool = Field(default=True, description="Keep the posterior in the model, for the uncertainty of Z*.")
+
+    @property
+    def head_options(self) -> dict[str, dict[str, Any]]:
+        """The heads by name; none has options."""
+        return {name: {} for name in self.heads}
+
+
+class OptimizerConfig(Section):
+    """How a gradient becomes a step."""
+
+    name: Literal["adam", "adamw", "soap"] = Field(
+        default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Highest learning rate, after the warm-up.")
+    amsgrad: bool = Field(default=True, description="adam, adamw: use the largest second moment so far.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights.")
+
+
+class ScheduleConfig(Section):
+    """How the learning rate changes during the run."""
+
+    name: Literal["cosine", "plateau", "constant"] = Field(default="cosine", description="Kind of schedule.")
+    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs of linear increase from zero.")
+    final_fraction: float = Field(default=0.01, ge=0, le=1, description="cosine: last rate over the highest rate.")
+    patience: Whole = Field(default=20, ge=1, description="plateau: validations without gain before a cut.")
+    factor: float = Field(default=0.5, gt=0, lt=1, description="plateau: factor of each cut.")
+
+    @model_validator(mode="after")
+    def _only_options_of_this_schedule(self) -> ScheduleConfig:
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        check_schedule(self.name, {name: getattr(self, name) != default for name, default in defaults.items()})
+        return self
+
+
+class LossConfig(Section):
+    """What is minimised: a weighted sum of mean squared errors."""
+
+    weights: Annotated[dict[PropertyName, Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+        default={"born_effective_charges": 1.0}, description="Weight of each property that is trained.")
+    element_weights: dict[Annotated[str, AfterValidator(check_element)], Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="Weight of the atoms of an element in per-atom properties; 1 if not named.")
+    huber: dict[PropertyName, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Error of a property beyond which its loss grows only linearly, against outliers "
+                                          "and for a low mean absolute error; squares throughout if not named.")
+
+
+class TrainingConfig(Section):
+    """How long and how to train."""
+
+    epochs: Whole = Field(ge=1, description="Passes over the training set.")
+    batch_size: Whole = Field(default=1, ge=1, description="Frames per step, over all processes.")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of the learning rate.")
+    ema_decay: float | None = Field(
+        default=0.99, gt=0, lt=1, description="Decay per step of the averaged weights. Null: no average.")
+    gradient_clip: float | None = Field(default=10.0, gt=0, description="Largest norm of the gradient. Null: no limit.")
+    position_noise: float | None = Field(
+        default=None, gt=0, description="Training frames get new random displacements of this standard deviation in Å in each "
+        "epoch, and keep their labels; for structures at rest. Null: none.")
+    loss: LossConfig = Field(default_factory=LossConfig, description="Loss.")
+    early_stopping_patience: Whole | None = Field(
+        default=None, ge=1, description="Stop after this many validations without gain. Null: never.")
+    validate_every: Whole = Field(default=1, ge=1, description="Epochs between validations.")
+    time_limit_minutes: float | None = Field(
+        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit.")
+
+
+class FitConfig(Section):
+    """How the weights of a kernel model are found."""
+
+    noise: float | None = Field(
+        default=None, gt=0, description="Standard deviation of what the model cannot describe, in e. Null: by the evidence.")
+    prior: float | None = Field(
+        default=None, gt=0, description="Standard deviation of the model before it sees data, in e. Null: by the evidence.")
+    memory_gb: float = Field(default=2.0, gt=0, description="Memory that the design matrix and the solve may take.")
+    calibration_folds: Whole = Field(
+        default=5, ge=0, description="Parts of the training set held out in turn to calibrate the uncertainty; 0: none.")
+
+
+class CommonConfig(Section):
+    """What every run has."""
+
+    output: Path = Field(default=Path("runs/run"), strict=False,
+                         description="Run folder. Default when read from a file: runs/ and the name of the file.")
+    seed: Whole = Field(default=0, ge=0, description="Seed of the initial weights and of the order of frames.")
+    device: Device = Field(
+        default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu. auto takes a GPU when there is one.")
+    precision: Precision = Field(default="float32", description="Floating-point type.")
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> CommonConfig:
+        raise_mistakes(type(self).__name__, [(0, f"{'.'.join(map(str, found.location))}: {found.message}")
+                                             for found in cross_check(self.model_dump(mode="json"))])
+        return self
+
+
+class RunConfig(CommonConfig):
+    """Everything that defines a training run of a network."""
+
+    num_processes: Whole = Field(
+        default=1, ge=1, description="Processes (GPUs) to start here; torchrun and SLURM set this by themselves.")
+    data: DataConfig = Field(description="Structures and labels.")
+    model: ModelConfig = Field(description="Network and heads.")
+    training: TrainingConfig = Field(description="Length, optimizer, loss.")
+
+
+class KernelRunConfig(CommonConfig):
+    """Everything that defines the fit of a kernel model."""
+
+    data: DataConfig = Field(description="Structures and labels.")
+    model: KernelModelConfig = Field(description="Descriptors, kernel and heads.")
+    fit: FitConfig = Field(default_factory=FitConfig, description="The linear solve.")
+
+
+class CommitteeConfig(Section):
+    """Networks whose predictions are averaged. It stands in checkpoints only: each is trained by a run of its own."""
+
+    kind: Literal["committee"] = "committee"
+    members: list[ModelConfig] = Field(min_length=2)
+
+
+def read_model_config(values: Mapping[str, Any]) -> ModelConfig | KernelModelConfig | CommitteeConfig:
+    """Check the ``model`` section of a checkpoint; its ``kind`` says which it is."""
+    kinds: dict[Any, type[ModelConfig | KernelModelConfig | CommitteeConfig]] = {
+        "kernel": KernelModelConfig, "committee": CommitteeConfig}
+    return kinds.get(values.get("kind"), ModelConfig).model_validate(values)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | KernelRunConfig:
+    """Read and check a configuration file; ``model.kind`` says of which kind.
+
+    Args:
+        path: The YAML file.
+        overrides: Texts such as ``"training.epochs=5"`` that win over the file and pass the same checks.
+
+    Returns:
+        The complete configuration, defaults filled in.
+
+    Raises:
+        ConfigError: Something is wrong. The message lists every mistake with its line.
+    """
+    document = read_document(path)
+    apply_overrides(document, overrides)
+    model = document.values.get("model")
+    if isinstance(model, dict) and model.get("kind") == "kernel":
+        return read_config(path, overrides, KernelRunConfig, cross_check)
+    return read_config(path, overrides, RunConfig, cross_check)
+
+
+def read_config(
+    path: str | Path, overrides: Sequence[str], schema: type[Schema],
+    cross_check: Callable[[Mapping[str, Any]], list[Mistake]], example: str = "'data:', 'model:' and 'training:'",
+) -> Schema:
+    """Read and check a configuration file of any schema that has the key ``output``.
+
+    Args:
+        path: The YAML file.
+        overrides: Texts ``"key=value"`` that win over the file.
+        schema: What the file must hold.
+        cross_check: Finds what does not fit together in plain values, which may be incomplete.
+        example: Keys that such a file has, for messages.
+
+    Raises:
+        ConfigError: Something is wrong. The message lists every mistake with its line.
+    """
+    document = read_document(path, example)
+    apply_overrides(document, overrides)
+    values = {"output": f"runs/{Path(path).stem}", **document.values}
+    mistakes = list(document.mistakes)
+    config: Schema | None = None
+    try:
+        config = schema.model_validate(values)
+    except ValidationError as error:
+        mistakes += explain(error, schema)
+        mistakes += [found for found in cross_check(values)
+                     if not any(other.location[:len(found.location)] == found.location for other in mistakes)]
+    except ConfigError:
+        mistakes += cross_check(values)
+    lines = []
+    for found in mistakes:
+        line, origin = document.source(found.location)
+        lines.append((line, f"{origin}: {'.'.join(map(str, found.location))}: {found.message}"))
+    raise_mistakes(str(path), lines)
+    if config is None:
+        raise ConfigError(f"{path}: the configuration could not be read")
+    return config
+
+
+def save_config(config: Section, path: str | Path) -> None:
+    """Write a complete configuration as YAML that :func:`load_config` reads back to the same values."""
+    write_document(config.model_dump(mode="json"), path)
+
+
+def format_config(config: Section) -> str:
+    """Return a complete configuration as YAML text."""
+    return dump_text(config.model_dump(mode="json"))

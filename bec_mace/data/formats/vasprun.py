@@ -1,0 +1,91 @@
+"""vasprun.xml of VASP: what ASE reads, with the Born effective charges checked.
+
+They stand as ``<array name="born_charges">`` in the ``<calculation>`` whose structure they belong to: a set of three rows
+for each ion, rows the direction of the polarization, columns that of the displacement. The dielectric tensor at clamped nuclei
+is ``<varray name="epsilon">``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bec_mace.data.formats.outcar import ADVICE
+from bec_mace.data.formats.parsing import Lines, attach, attach_dielectric, check_count, numbers, read_lines
+from bec_mace.errors import DataError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["ADVICE", "read", "recognises"]
+
+_CHARGES, _DIELECTRIC = "born_charges", 'name="epsilon"'
+_ARRAY = re.compile(r'<array name="born_charges"')
+_SETS = re.compile(r"<set[^>]*>(.*?)</set>", re.DOTALL)
+_ROWS = re.compile(r"<v>(.*?)</v>", re.DOTALL)
+_ATOMS = re.compile(r"<atoms>\s*(\d+)\s*</atoms>")
+
+
+def recognises(head: str) -> bool:
+    """Whether a file that begins like this is a vasprun.xml."""
+    return "<modeling>" in head and bool(re.search(r'name="program"[^>]*>\s*vasp', head))
+
+
+def read(path: Path) -> Iterator[Atoms]:
+    """Yield the structures of a vasprun.xml as ASE reads them, with Born effective charges where they belong.
+
+    Raises:
+        DataError: Tensors that are cut off, not numbers, of another number of ions, or outside any calculation.
+    """
+    import ase.io
+
+    # ASE fills what is missing with zeros, so the tensors are read first.
+    found = {(number, name): tensors for number, name, tensors in _scan(path)}
+    for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml")):
+        if (number, _CHARGES) in found:
+            attach(atoms, found[number, _CHARGES], f"{path}, frame {number}")
+        if (number, _DIELECTRIC) in found:
+            attach_dielectric(atoms, found[number, _DIELECTRIC])
+        yield atoms
+
+
+def _scan(path: Path) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield (number of the calculation, name, tensors) for each array of Born effective charges and dielectric tensor."""
+    calculation, inside, n_atoms = -1, False, None
+    lines = read_lines(path)
+    for number, line in lines:
+        if "<calculation" in line:
+            calculation, inside = calculation + 1, True
+        elif "</calculation>" in line:
+            inside = False
+        elif n_atoms is None and (match := _ATOMS.search(line)):
+            n_atoms = int(match[1])
+        elif _ARRAY.search(line):
+            where = f"{path}, line {number}"
+            if not inside:
+                raise DataError(f"{where}: Born effective charges outside a calculation, so of no structure for sure. "
+                                "Compute them for one structure at a time (NSW = 0).")
+            text = _read_until("</array>", line, lines, where)
+            charges = np.array([numbers(" ".join(_ROWS.findall(rows)), 9, where) for rows in _SETS.findall(text)])
+            check_count(len(charges), n_atoms if n_atoms is not None else len(charges), where)
+            yield calculation, _CHARGES, charges.reshape(-1, 3, 3)
+        elif inside and _DIELECTRIC in line:
+            where = f"{path}, line {number}"
+            text = _read_until("</varray>", line, lines, where)
+            yield calculation, _DIELECTRIC, np.array(numbers(" ".join(_ROWS.findall(text)), 9, where))
+
+
+def _read_until(end: str, line: str, lines: Lines, where: str) -> str:
+    """The text from a line to the end of its element."""
+    text = line
+    while end not in text:
+        _, line = next(lines, (0, ""))
+        if not line:
+            raise DataError(f"{where}: the block of Born effective charges or of the dielectric tensor is cut off. "
+                            "Run the calculation again, or remove the file.")
+        text += line
+    return text

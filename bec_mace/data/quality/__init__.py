@@ -1,0 +1,1 @@
+"""What labels betray about how they were made."""

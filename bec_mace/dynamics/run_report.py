@@ -1,0 +1,89 @@
+"""What a molecular dynamics run says: lines of its log, and its summary."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from bec_mace.config.dynamics import MDConfig
+from bec_mace.dynamics.ensembles import temperature
+from bec_mace.dynamics.potential import Potential, find_device
+
+HEADER = "     step    time/ps     T/K       E_pot/eV    E_kin/eV  E_cons/(eV/atom)  drift/(eV/atom)   time left"
+"""Names and units of the columns of the log. E_cons is what the ensemble conserves, drift its change since the start."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went; the contents of results.json.
+
+    Attributes:
+        steps: Steps done in all, resumed ones included.
+        time_ps: Their time in ps.
+        mean_temperature_K: Mean over all steps.
+        drift_ev_per_atom_ps: Slope of the conserved energy; None for Langevin, which has none, and for fewer than two steps.
+        largest_deviation_ev_per_atom: Largest distance of the conserved energy from its first value; None for Langevin.
+        seconds_per_step: Wall time per step of the last session; None if it made no step.
+        frames: Frames in the trajectory.
+        currents: Rows of currents.h5.
+        complete: Whether all steps were made.
+        folder: The run folder.
+    """
+
+    steps: int
+    time_ps: float
+    mean_temperature_K: float
+    drift_ev_per_atom_ps: float | None
+    largest_deviation_ev_per_atom: float | None
+    seconds_per_step: float | None
+    frames: int
+    currents: int
+    complete: bool
+    folder: str
+
+    def text(self) -> str:
+        """The summary as a line for the log."""
+        parts = [f"{self.steps} steps, {self.time_ps:g} ps, mean temperature {self.mean_temperature_K:.1f} K"]
+        if self.largest_deviation_ev_per_atom is None:
+            parts.append("Langevin conserves no energy")
+        elif self.drift_ev_per_atom_ps is not None:
+            parts.append(f"conserved energy: drift {self.drift_ev_per_atom_ps:.2e} eV/atom/ps, "
+                         f"largest deviation {self.largest_deviation_ev_per_atom:.2e} eV/atom")
+        parts.append(f"{self.frames} frames and {self.currents} currents in {self.folder}")
+        if self.seconds_per_step is not None:
+            parts.append(f"{self.seconds_per_step:.3g} s per step")
+        return "; ".join(parts) + ("" if self.complete else "; not complete, go on with --resume")
+
+
+def log_line(step: int, time_ps: float, kelvin: float, potential: float, kinetic: float, conserved: float, drift: float,
+             seconds_left: float) -> str:
+    """One line of the log, under ``HEADER``; nan is written as a dash."""
+    energies = "               -                -" if math.isnan(conserved) else f"{conserved:17.7f} {drift:16.2e}"
+    return (f"{step:9d} {time_ps:10.4f} {kelvin:7.1f} {potential:14.5f} {kinetic:11.5f} {energies} "
+            f"{duration(seconds_left):>11}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss; a dash for nan."""
+    if math.isnan(seconds):
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def describe(config: MDConfig, atoms: Atoms, potential: Potential) -> str:
+    """What is going to be done, in one line."""
+    ensemble = config.ensemble
+    thermostat = f" at {ensemble.temperature:g} K, {ensemble.time_constant:g} fs" if ensemble.temperature else ""
+    parts = [f"{config.structure}: {atoms.get_chemical_formula()}, {len(atoms)} atoms, at {temperature(atoms):.1f} K",
+             f"{ensemble.name}{thermostat}, {config.steps} steps of {config.time_step:g} fs",
+             f"{config.precision} on {find_device(config.device)}"]
+    if not potential.has_charges:
+        parts.append("no Z*, so no currents")
+    elif config.sampling.currents is not None:
+        parts.append(f"currents every {config.sampling.currents * config.time_step:g} fs")
+    if config.electric_field is not None:
+        parts.append("in an electric field")
+    return "; ".join(parts)

@@ -1,0 +1,328 @@
+"""An ASE calculator for Born effective charges, alone or beside another calculator, with or without an electric field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
+from ase.outputs import Properties, all_outputs
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from bec_mace.data import Frame, build_graph
+from bec_mace.data.skin import SkinNeighbours
+from bec_mace.electric_field import ElectricField, FieldWork, as_field
+from bec_mace.errors import ModelError
+from bec_mace.models import PolarizationModel, load_model
+from bec_mace.predict import split_outputs
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OF_MODEL = ("born_effective_charges", "charges", "energy", "forces", "stress", "dipole", "dipoles", "polarizability",
+            "dielectric_tensor")
+"""What the calculator can pass on from a model, where the model gives it."""
+OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
+OF_FIELD = ("field_forces", "field_energy", "field_work", "base_energy", "base_forces")
+CONSERVATIVE_HEADS = frozenset({"charge_transfer", "dipole"})
+"""Where Z* comes from these heads and constant reference charges alone, it is the derivative of a polarization in any cell."""
+
+Z = "born_effective_charges"
+
+
+class BECCalculator(Calculator):
+    r"""ASE calculator that gives Born effective charges, energies and forces, in an electric field if there is one.
+
+    Without a base calculator a model with an energy head is the potential; with one, the potential is the base's, and
+    the model adds its properties and the forces of the field,
+
+    .. math:: F_{j,b} = F^{base}_{j,b} + \sum_a E_a Z_{j,a,b} .
+
+    The energy fits to the forces. Where P is defined it is :math:`U = U^{base} - E(t) \cdot P`, with
+    :math:`P = \sum_i c_i r_i + \sum_i \mu_i` at the positions given: do not wrap atoms on the way. P is defined for models
+    whose heads are among ``charge_transfer`` and ``dipole``, reference charges c included, and on molecules for models with
+    ``monopole`` too (their E·Z is then only nearly its gradient). Elsewhere it is :math:`U = U^{base} - W` with the work W
+    that the field has done since the first point: it depends on the path, and holds along a trajectory whose every step
+    was computed here. In both cases kinetic energy + ``base_energy`` - ``field_work`` is conserved, in E(t) too.
+
+    ================================  ====================================================================================
+    ``born_effective_charges``        (n_atoms, 3, 3), Z[atom, polarization, displacement], in e
+    ``charges``, ``dipoles``          of the atoms, (n_atoms,) in e and (n_atoms, 3) in e Å
+    ``dipole``                        of a molecule, (3,), in e Å; that of a periodic cell depends on the choice of the cell
+    ``polarizability``                (3, 3), of the molecule or cell at clamped nuclei, in Å^3
+    ``dielectric_tensor``             (3, 3), of a cell that is periodic in three directions, at clamped nuclei
+    ``energy``, ``free_energy``       in eV, that of the field included
+    ``forces``                        (n_atoms, 3), in eV/Å, those of the field included
+    ``stress``                        (6,), in eV/Å^3, in ASE's order xx, yy, zz, yz, xz, xy; not in a field
+    ``field_forces``                  (n_atoms, 3), in eV/Å; this and the following in a field only
+    ``field_energy``                  -E·P in eV, where P is defined
+    ``field_work``                    W in eV, by the trapezoid rule along the steps taken
+    ``base_energy``, ``base_forces``  without the field's share, beside ``energy`` and ``forces``
+    ================================  ====================================================================================
+
+    One pass of the model serves all that is asked for at once; forces come with the energy. When only the field's forces are
+    needed, Z* is contracted with the field inside the pass, which costs less than the full tensor. All results are copies.
+
+    Args:
+        model: A model (it is moved to the device and dtype), the path of one, or the name of one that comes with the
+            package.
+        base: Another ASE calculator, the potential; the model's own energy is then left alone.
+        electric_field: Three numbers, a field of :mod:`bec_mace.electric_field`, or any function of the time in fs; in V/Å.
+        device: Where to compute.
+        dtype: ``"float32"`` or ``"float64"``. The computation is done in it; the results are float64.
+        skin: Width in Å of the shell beyond r_max in which neighbours are known in advance; results do not depend on it.
+        always: Properties to compute in every pass, beside what is asked for: ``("born_effective_charges",)`` gives energy,
+            forces and Z* of each step of a simulation from one pass.
+        **kwargs: Passed on to ASE's ``Calculator``.
+
+    Attributes:
+        time_fs: The time at which E(t) is taken. Who moves the atoms sets it.
+        always: As given; may be changed at any time.
+
+    Raises:
+        ModelError: If there is no such model, the dtype is not one of the two, the base is no calculator, or there is a field
+            and the model has no head for Z*.
+        FieldError: If the field is not one.
+        DataError: If the skin is negative.
+
+    Example:
+        >>> atoms.calc = BECCalculator("water", electric_field=[0, 0, 0.1])  # doctest: +SKIP
+        >>> forces = atoms.get_forces()  # doctest: +SKIP
+        >>> tensors = atoms.calc.get_property("born_effective_charges", atoms)  # doctest: +SKIP
+    """
+
+    implemented_properties = [*OF_MODEL, "free_energy", *OF_FIELD]
+
+    def __init__(
+        self,
+        model: PolarizationModel | str | Path,
+        base: BaseCalculator | None = None,
+        electric_field: ElectricField | Callable[[float], Any] | Sequence[float] | np.ndarray | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        skin: float = 0.5,
+        always: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        self._results: dict[str, Any] = {}
+        super().__init__(**kwargs)
+        if dtype not in DTYPES:
+            raise ModelError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        if base is not None and not hasattr(base, "get_property"):
+            raise ModelError(f"base must be an ASE calculator, got {type(base).__name__}; leave it out to use the model alone")
+        if isinstance(model, PolarizationModel):
+            self.model = model.to(device=device, dtype=DTYPES[dtype])
+        else:
+            self.model = load_model(model, device, DTYPES[dtype])
+        self.base, self.always, self.time_fs = base, tuple(always), 0.0
+        self._neighbours = SkinNeighbours(self.model.r_max, skin)
+        self._path = FieldWork()
+        self._field_used: np.ndarray | None = None
+        self.electric_field = electric_field
+
+    @property
+    def electric_field(self) -> ElectricField | None:
+        """The field as a function of the time in fs; assigning one begins a new path for its work."""
+        return self._field
+
+    @electric_field.setter
+    def electric_field(self, value: ElectricField | Callable[[float], Any] | Sequence[float] | np.ndarray | None) -> None:
+        field = as_field(value)
+        if field is not None and Z not in self.model.provides:
+            raise ModelError(f"a field needs Born effective charges, and the heads of the model give none "
+                             f"({', '.join(self.model.heads)}); use a model with a charge_transfer or dipole head.")
+        self._field = field
+        self._path.reset()
+        self.reset()
+        # ASE asks the instance what it can do; the class lists what any calculator of this kind could.
+        self.implemented_properties = self._implemented()
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Copies of the results at the last structure, by name; changing them changes nothing here."""
+        return {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in self._results.items()}
+
+    @results.setter
+    def results(self, value: dict[str, Any]) -> None:
+        self._results = dict(value)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; the field counts, ``"electric_field"``, as its value does."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if not np.array_equal(_or_zero(self._field_now()), _or_zero(self._field_used)):
+            changes = [*changes, "electric_field"]
+        return changes
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
+    ) -> None:
+        """Compute what is asked for and is not known yet, and put it into ``results``.
+
+        Forces come with the energy, and charges and dipoles with everything: each costs little beside the other.
+
+        Args:
+            atoms: The structure.
+            properties: Names of properties; the first of ``implemented_properties`` by default.
+            system_changes: What has changed since the last call; for ASE.
+
+        Raises:
+            ModelError: If there are no atoms, the model has not seen an element, or it cannot give a property of this
+                structure.
+            DataError: If the structure cannot be used.
+            FieldError: If the function of the field does not give three finite numbers.
+        """
+        super().calculate(atoms, properties, system_changes)
+        held = self.atoms
+        if held is None:
+            raise ModelError("the calculator has no atoms; pass them to `calculate` or set `atoms.calc`")
+        if system_changes:
+            self._results = {}
+        field = self._field_used = self._field_now()
+        wanted = {name.removeprefix("base_") for name in (*(properties or self.implemented_properties[:1]), *self.always)}
+        self._check(wanted, held.pbc, field)
+        found = self._evaluate(self._names(wanted, held.pbc), held, field)
+        if self.base is not None:
+            needed = [name for name in OF_POTENTIAL if name in wanted and name not in self._results]
+            found |= {name: from_base(self.base, name, held) for name in needed}
+        if field is not None:
+            self._add_field(found, held)
+        self._results.update(found)
+
+    def reset_field_work(self) -> None:
+        """Begin a new path at the next structure, with no work done by the field."""
+        self._path.reset()
+        self.reset()
+
+    def state(self) -> dict[str, Any]:
+        """What a simulation needs to go on from here: numbers and arrays, ``time_fs`` and ``field_work`` among them."""
+        return {"time_fs": float(self.time_fs), **self._path.state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave.
+
+        Raises:
+            FieldError: If the work of the field is incomplete.
+        """
+        self._path.set_state(state)
+        self.time_fs = float(state.get("time_fs", 0.0))
+        self.reset()
+
+    def export_properties(self) -> Properties:
+        """The results that ASE has a place for."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
+
+    def _implemented(self) -> list[str]:
+        own = [name for name in OF_MODEL if name in self.model.provides]
+        if self.base is not None:
+            potential = [name for name in OF_POTENTIAL if name in getattr(self.base, "implemented_properties", OF_POTENTIAL)]
+            own = [name for name in own if name not in OF_POTENTIAL] + potential
+        if "energy" in own and "free_energy" not in own:
+            own.append("free_energy")
+        if self._field is not None:
+            own += [name for name in OF_FIELD if not name.startswith("base") or name.removeprefix("base_") in own]
+        return own
+
+    def _field_now(self) -> np.ndarray | None:
+        return None if self._field is None else np.array(self._field(self.time_fs), dtype=np.float64)
+
+    def _check(self, wanted: set[str], periodic: np.ndarray, field: np.ndarray | None) -> None:
+        unknown = sorted(set(self.always) - set(self.implemented_properties))
+        if unknown:
+            raise ModelError(f"always: the calculator does not give {', '.join(unknown)}, only "
+                             f"{', '.join(self.implemented_properties)}")
+        if "stress" in wanted and field is not None and field.any():
+            raise ModelError("there is no stress in an electric field: how the field changes with the cell is not defined "
+                             "here. Keep the cell fixed, or switch the field off.")
+        if "stress" in wanted and self.base is None and not periodic.all():
+            raise ModelError("stress needs a cell that is periodic in three directions")
+        if "dielectric_tensor" in wanted and not periodic.all():
+            raise ModelError("a dielectric tensor needs a cell that is periodic in three directions; ask for `polarizability`")
+        if "dipole" in wanted and periodic.any():
+            raise ModelError("the dipole of a periodic cell depends on the choice of the cell; use Born effective "
+                             "charges")
+
+    def _names(self, wanted: set[str], periodic: np.ndarray) -> set[str]:
+        """The model's properties to compute for the ones that ASE asks for, those that are known left out."""
+        names = wanted & set(OF_MODEL)
+        if self.base is not None:
+            names -= set(OF_POTENTIAL)
+        elif wanted & set(OF_POTENTIAL):
+            # The stress comes with the forces; it costs one contraction.
+            names |= {"energy", "forces", "stress"} if periodic.all() else {"energy", "forces"}
+        return {name for name in names if name in self.model.provides and name not in self._results}
+
+    def _evaluate(self, names: set[str], atoms: Atoms, field: np.ndarray | None) -> dict[str, Any]:
+        """The properties, and what the field needs where it is not known yet, from one pass of the model or none."""
+        news = field is not None and "field_forces" not in self._results
+        source = self._polarization(atoms) if news else None
+        if field is None or not news or not field.any():
+            found = self._pass(names, atoms, None) if names else {}
+            if news:
+                found |= {"field_forces": np.zeros((len(atoms), 3))} | ({"field_energy": 0.0} if source else {})
+            return found
+        whole = Z in names
+        found = self._pass({*names, Z, *({source} if source else ())}, atoms, None if whole else field)
+        found["field_forces"] = np.einsum("a,jab->jb", field, found[Z]) if whole else found.pop(Z)[:, 0]
+        if source:
+            found["field_energy"] = -float(field @ found[source])
+        found.pop("polarization", None)
+        return found
+
+    def _pass(self, names: set[str], atoms: Atoms, direction: np.ndarray | None) -> dict[str, Any]:
+        """Evaluate the model once; Z* along one direction only, (n_atoms, 1, 3), if one is given."""
+        model = self.model
+        # These cost next to nothing in a pass that is made anyway.
+        names = names | ({"charges", "dipoles"} if atoms.pbc.any() else {"charges", "dipoles", "dipole"})
+        frame = Frame(atoms.numbers.astype(np.int64), np.array(atoms.positions, dtype=np.float64),
+                      np.array(atoms.cell.array, dtype=np.float64), np.array(atoms.pbc, dtype=bool), source="atoms")
+        weights = model.reference_charges
+        graph = build_graph(frame, model.r_max, weights.dtype, self._neighbours.find(frame)).to(device=weights.device)
+        along = None if direction is None else torch.tensor(direction[None], dtype=weights.dtype, device=weights.device)
+        output = model(graph, properties=tuple(names & model.provides), directions=along)
+        return to_results(next(split_outputs(output, [len(frame)])))
+
+    def _polarization(self, atoms: Atoms) -> str | None:
+        """The model's property whose product with the field is the field's energy here; None where there is none."""
+        heads = {name for name, head in self.model.heads.items() if Z in head.provides}
+        if heads <= CONSERVATIVE_HEADS:
+            return "polarization"
+        molecule = not atoms.pbc.any()
+        return "dipole" if molecule and "direct" not in heads and "dipole" in self.model.provides else None
+
+    def _add_field(self, found: dict[str, Any], atoms: Atoms) -> None:
+        """Add the field's share to what was found, and go on along the path if these atoms are new."""
+        if "field_forces" in found:
+            self._path.advance(found["field_forces"], atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+            found["field_work"] = self._path.work
+        known = {**self._results, **found}
+        energy = known.get("field_energy", -known["field_work"])
+        if "energy" in found:
+            found["base_energy"] = found["energy"]
+        if "forces" in found:
+            found["base_forces"] = found["forces"]
+            found["forces"] = found["forces"] + known["field_forces"]
+        for name in {"energy", "free_energy"} & set(found):
+            found[name] += energy
+
+
+def to_results(output: Mapping[str, Any]) -> dict[str, Any]:
+    """Predicted arrays in ASE's conventions, all float64 and not shared with anything."""
+    results: dict[str, Any] = {name: np.array(value, dtype=np.float64) for name, value in output.items()}
+    if "energy" in results:
+        results["energy"] = results["free_energy"] = float(results["energy"])
+    if "stress" in results:
+        results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
+    return results
+
+
+def from_base(base: BaseCalculator, name: str, atoms: Atoms) -> Any:
+    """A property of the potential from another calculator, not shared with it."""
+    known = getattr(base, "implemented_properties", OF_POTENTIAL)
+    value = base.get_property(name if name in known else "energy", atoms)
+    return np.array(value, dtype=np.float64) if name in ("forces", "stress") else float(value)
+
+
+def _or_zero(field: np.ndarray | None) -> np.ndarray:
+    return np.zeros(3) if field is None else field

@@ -1,0 +1,253 @@
+"""A training run from configuration to results: plain, explicit, exactly resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from bec_mace.config.schema import RunConfig
+from bec_mace.data import compute_statistics, data_fingerprint
+from bec_mace.data.graph import Graph
+from bec_mace.errors import TrainingError
+from bec_mace.evaluate.residuals import residual_unit
+from bec_mace.models import build_model, save_model
+from bec_mace.properties import PROPERTIES
+from bec_mace.train.allocator import keep_freed_memory
+from bec_mace.train.loss import Loss
+from bec_mace.train.prepare import (
+    FrameSets,
+    build_graphs,
+    element_weights,
+    elements_of,
+    read_frame_sets,
+    symbols,
+)
+from bec_mace.train.processes import DTYPES, copy_from_first, launch
+from bec_mace.train.results import write_report
+from bec_mace.train.run_folder import RunFolder, metric_units
+from bec_mace.train.steps import TrainingState, new_state, run_epoch, validate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The fixed parts of a run."""
+
+    config: RunConfig
+    fabric: Fabric
+    folder: RunFolder
+    sets: FrameSets
+    loss: Loss
+    train: list[Graph]
+    validation: list[Graph]
+    identity: dict[str, Any]
+
+
+def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
+    """Train a model as a configuration says.
+
+    With ``resume``, a run that was killed or stopped by its time limit goes on from the end of its last epoch and ends
+    with the weights it would have had without the stop. On the CPU they are the same to the last bit.
+
+    Args:
+        config: The configuration; ``load_config`` reads it from YAML.
+        resume: Go on with the run in ``config.output``. Starts one where there is none.
+
+    Returns:
+        The contents of results.json; see ``bec_mace.train.results``.
+
+    Raises:
+        TrainingError: If the folder holds a run and ``resume`` is false, it holds a different run, or the loss
+            is not finite.
+        DataError: If the data cannot be used.
+    """
+    start = time.monotonic()
+    keep_freed_memory()
+    folder = RunFolder(config.output)
+    folder.check_free(resume)
+    fabric = launch(config.device, config.precision, config.num_processes)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        folder.create(config)
+    with folder.logging_to_file() if fabric.is_global_zero else quiet():
+        try:
+            run, state = set_up(config, fabric, folder)
+            fit(run, state, start)
+            results = finish(run, state)
+        except Exception:
+            logger.exception("the run stopped")
+            raise
+    return results
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the log of processes other than the first off the screen for the time of a ``with`` block."""
+    package = logging.getLogger("bec_mace")
+    level = package.level
+    package.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+
+
+def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, TrainingState]:
+    """Read the data, build the model and the graphs, and take up a stopped run."""
+    loss = Loss(
+        weights={name: weight for name, weight in config.training.loss.weights.items() if weight > 0.0},
+        element_weights=element_weights(config.training.loss.element_weights),
+        huber=config.training.loss.huber,
+    )
+    sets = read_frame_sets(config.data, loss.properties)
+    elements = elements_of(sets.train)
+    dtype = DTYPES[config.precision]
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, elements, compute_statistics(sets.train, config.model.r_max), dtype)
+    model.to(fabric.device)
+    copy_from_first(fabric, model)
+    n_weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("frames: %d train, %d validation, %d test; elements %s; %d parameters; device %s, %s, %d process%s",
+                len(sets.train), len(sets.validation), len(sets.test), symbols(elements), n_weights, fabric.device,
+                config.precision, fabric.world_size, "" if fabric.world_size == 1 else "es")
+    run = Run(
+        config, fabric, folder, sets, loss,
+        train=build_graphs(sets.train, model.r_max, dtype, loss.properties),
+        validation=build_graphs(sets.validation, model.r_max, dtype, loss.properties),
+        identity={"model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True), "seed": config.seed,
+                  "batch_size": config.training.batch_size, "data": data_fingerprint(sets.train)},
+    )
+    state = new_state(model, config.training, len(sets.train))
+    take_up(run, state)
+    return run, state
+
+
+def take_up(run: Run, state: TrainingState) -> None:
+    """Load last.pt where there is one.
+
+    Raises:
+        TrainingError: If it belongs to another model, seed, batch size or training set.
+    """
+    last = run.folder.load_last()
+    done = 0
+    if last is not None:
+        for name, value in run.identity.items():
+            if last["identity"][name] != value:
+                raise TrainingError(f"{run.folder.last}: cannot resume, the run in this folder had another {name}; "
+                                    "restore it or choose another `output`")
+        state.load_state_dict(last["state"])
+        done = state.progress.epoch
+        logger.info("resumed after epoch %d", done)
+    if run.fabric.is_global_zero:
+        run.folder.cut_metrics(done)
+
+
+def fit(run: Run, state: TrainingState, start: float) -> None:
+    """Train until the last epoch, the time limit, or the early stop."""
+    training = run.config.training
+    units = metric_units(run.loss.properties, residual_unit)
+    while state.progress.epoch < training.epochs and not out_of_patience(run, state):
+        epoch_start = time.monotonic()
+        row: dict[str, float | int | None] = {"learning_rate": state.schedule.learning_rate()}
+        metrics = run_epoch(state, run.loss, run.train, run.fabric, training, run.config.seed)
+        row.update({f"train_{name}": value for name, value in metrics.items()})
+        state.progress.epoch += 1
+        epoch = state.progress.epoch
+        improved = not run.validation
+        if improved:  # Without a validation set the last weights are the best that is known.
+            state.progress.best_epoch = epoch
+        elif epoch % training.validate_every == 0 or epoch == training.epochs:
+            metrics = validate(state, run.loss, run.validation, run.fabric, training.batch_size)
+            row.update({f"validation_{name}": value for name, value in metrics.items()})
+            improved = judge(state, metrics["loss"])
+        seconds = time.monotonic() - epoch_start
+        state.progress.seconds += seconds
+        row.update(epoch=epoch, step=state.schedule.step_count, seconds=seconds)
+        if run.fabric.is_global_zero:
+            store(run, state, row, units, improved)
+        logger.info("%s", epoch_line(row, run, improved))
+        if out_of_time(run, start, seconds):
+            logger.info("time limit of %g minutes reached after epoch %d; resume to go on", training.time_limit_minutes,
+                        epoch)
+            break
+
+
+def judge(state: TrainingState, loss: float) -> bool:
+    """Take note of a validation; true if it is the best so far."""
+    state.schedule.observe(loss)
+    progress = state.progress
+    if not loss < progress.best_loss:
+        progress.waited += 1
+        return False
+    progress.best_loss, progress.best_epoch, progress.waited = loss, progress.epoch, 0
+    return True
+
+
+def out_of_patience(run: Run, state: TrainingState) -> bool:
+    """Whether early stopping ends the run here."""
+    patience = run.config.training.early_stopping_patience
+    if patience is None or state.progress.waited < patience:
+        return False
+    logger.info("stopped early after epoch %d: no better validation loss for %d validations", state.progress.epoch,
+                patience)
+    return True
+
+
+def out_of_time(run: Run, start: float, epoch_seconds: float) -> bool:
+    """Whether another epoch as long as the last would pass the time limit; the first process decides."""
+    limit = run.config.training.time_limit_minutes
+    if limit is None:
+        return False
+    passed = time.monotonic() - start + epoch_seconds > 60.0 * limit
+    return bool(run.fabric.broadcast(passed, src=0))
+
+
+def store(run: Run, state: TrainingState, row: dict[str, Any], units: dict[str, str], improved: bool) -> None:
+    """Write the epoch to the run folder: the best model first, so that last.pt never promises one that is not there."""
+    if improved:
+        metadata = {
+            "training_config": run.config.model_dump(mode="json"),
+            "data_fingerprint": run.identity["data"],
+            "metrics": {name: value for name, value in row.items() if value is not None},
+            "index_order": "polarization_first",
+        }
+        with state.averaged():
+            save_model(state.model, run.folder.best, metadata)
+    run.folder.append_metrics(row, units)
+    run.folder.save_last({"identity": run.identity, "state": state.state_dict()})
+
+
+def epoch_line(row: dict[str, Any], run: Run, improved: bool) -> str:
+    """One line of the log, with units."""
+    parts = [f"epoch {row['epoch']:4d}/{run.config.training.epochs}", f"loss {row['train_loss']:.3e}"]
+    if "validation_loss" in row:
+        parts.append(f"validation loss {row['validation_loss']:.3e}")
+    for name in run.loss.properties:
+        found = {part: row[f"{part}_{name}_rmse"] for part in ("train", "validation") if f"{part}_{name}_rmse" in row}
+        errors = [f"{part} {value:.4g}" for part, value in found.items()]
+        parts.append(f"{short_name(name)} RMSE {', '.join(errors)} {residual_unit(name)}")
+    parts.append(f"lr {row['learning_rate']:.2e}  {row['seconds']:.1f} s{'  best' if improved else ''}")
+    return "  ".join(parts)
+
+
+def short_name(name: str) -> str:
+    """What the log calls a property."""
+    return "Z*" if name == "born_effective_charges" else PROPERTIES[name].name
+
+
+def finish(run: Run, state: TrainingState) -> dict[str, Any]:
+    """Evaluate the best model, write results.json and the pictures; the other processes wait."""
+    results: dict[str, Any] = {}
+    if run.fabric.is_global_zero:
+        results = write_report(run.config, run.folder, run.sets, state.progress, str(run.fabric.device))
+    run.fabric.barrier()
+    return dict(run.fabric.broadcast(results, src=0))

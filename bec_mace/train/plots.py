@@ -1,0 +1,45 @@
+"""The learning curve, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from bec_mace.evaluate.comparison import Z
+from bec_mace.storage.figures import save_figure
+from bec_mace.train.run_folder import read_metrics
+
+
+def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: float | None = None) -> None:
+    """Draw training and validation RMSE of every trained property against the epoch.
+
+    Args:
+        metrics: The metrics.csv of a run.
+        path: The picture; its ending names the format.
+        trivial_rmse: Error of the trivial model of Z*, in e, drawn as a line.
+    """
+    columns, units = read_metrics(metrics)
+    names = [name.removeprefix("train_").removesuffix("_rmse") for name in columns
+             if name.startswith("train_") and name.endswith("_rmse")]
+    figure = Figure(figsize=(5.2 * len(names), 4.0), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for part, color in (("train", "tab:blue"), ("validation", "tab:orange")):
+            values = np.array(columns[f"{part}_{name}_rmse"])
+            there = np.isfinite(values)
+            if there.any():
+                axes.plot(np.array(columns["epoch"])[there], values[there], color=color, linewidth=1.4,
+                          marker="o" if there.sum() < 30 else None, markersize=3, label=part)
+        if name == Z and trivial_rmse is not None:
+            axes.axhline(trivial_rmse, color="gray", linestyle="--", linewidth=1.0, label="trivial model")
+        axes.set(xlabel="epoch", ylabel=f"RMSE ({units[f'train_{name}_rmse']})", yscale="log",
+                 title=name.replace("_", " "))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3, which="both", linewidth=0.5)
+        axes.legend(frameon=False)
+    save_figure(figure, path)

@@ -1,0 +1,156 @@
+"""What a run needs before its first step: frames, checks, statistics, graphs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from bec_mace.config.schema import DataConfig
+from bec_mace.data import Frame, build_graph, split_frames, summarize
+from bec_mace.data.graph import Graph
+from bec_mace.data.quality.egg_box import EggBox, find_egg_box
+from bec_mace.errors import DataError
+from bec_mace.properties import PROPERTIES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameSets:
+    """The frames of a run by their use.
+
+    Attributes:
+        train: With labels as they are trained.
+        validation: The same; may be empty.
+        test: With labels as in the files; may be empty.
+        egg_box: What was removed from the labels of the others.
+    """
+
+    train: list[Frame]
+    validation: list[Frame]
+    test: list[Frame]
+    egg_box: EggBox | None = None
+
+
+def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
+    """Read the files of a configuration, split them, and log what a person should look at.
+
+    Args:
+        config: The ``data`` section.
+        properties: The trained properties.
+
+    Raises:
+        DataError: If a file cannot be used, a trained property is in no training frame, a validation or test frame has
+            an element that no training frame has, dipoles of periodic cells are trained, or trained polarizabilities or
+            dielectric tensors make no sense.
+    """
+    sets = split_frames(config, properties=properties)
+    elements = elements_of(sets["train"])
+    for name in ("validation", "test"):
+        check_elements(sets[name], elements, name)
+    everything = [frame for frames in sets.values() for frame in frames]
+    if "dipole" in properties:
+        check_molecules(everything)
+    check_dielectric(everything, [name for name in properties if PROPERTIES[name].error == "relative"])
+    found = FrameSets(sets["train"], sets["validation"], sets["test"])
+    if config.egg_box == "remove":
+        found = without_egg_box(found)
+    for message in summarize(found.train).warnings:
+        logger.warning("training frames: %s", message)
+    return found
+
+
+def without_egg_box(sets: FrameSets) -> FrameSets:
+    """Remove the egg-box error of the training labels from them and from the validation labels; test labels are kept."""
+    found = find_egg_box(sets.train)
+    if found is None:
+        logger.warning("data.egg_box: no egg-box error is sure in the %d training frames; their labels are kept",
+                       len(sets.train))
+        return sets
+    logger.info("egg-box error removed from training and validation labels: %s", found.text())
+    return replace(sets, train=found.remove(sets.train), validation=found.remove(sets.validation), egg_box=found)
+
+
+def check_molecules(frames: Sequence[Frame]) -> None:
+    """Refuse to train dipoles of periodic cells, which depend on the choice of the cell.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    for frame in frames:
+        if "dipole" in frame.labels and frame.pbc.any():
+            raise DataError(f"{frame.source}: the dipole of a periodic cell depends on the choice of the cell; train "
+                            "`polarization` instead and name its key in `data.keys`")
+
+
+def check_dielectric(frames: Sequence[Frame], names: Sequence[str]) -> None:
+    """Refuse polarizabilities that are not positive, and dielectric tensors of frames that do not fill space.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    for name, frame in itertools.product(names, frames):
+        if name not in frame.labels:
+            continue
+        if PROPERTIES[name].defined == "crystals" and not frame.pbc.all():
+            raise DataError(f"{frame.source}: {name} of a frame that is not periodic in three directions; train "
+                            "`polarizability` instead")
+        if not np.trace(frame.labels[name]) > 0:
+            raise DataError(f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
+                            "repair or remove the frame")
+
+
+def elements_of(frames: Sequence[Frame]) -> list[int]:
+    """Atomic numbers that occur in the frames, ascending."""
+    return sorted({int(number) for frame in frames for number in frame.atomic_numbers})
+
+
+def check_elements(frames: Sequence[Frame], elements: Sequence[int], part: str) -> None:
+    """Refuse frames with elements the model will not know.
+
+    Raises:
+        DataError: At the first such frame.
+    """
+    known = set(elements)
+    for frame in frames:
+        unknown = sorted({int(number) for number in frame.atomic_numbers} - known)
+        if unknown:
+            raise DataError(
+                f"{frame.source}: this {part} frame holds elements {symbols(unknown)}, which no training frame has "
+                f"({symbols(elements)}); add such frames to the training set or remove this one")
+
+
+def symbols(numbers: Sequence[int]) -> str:
+    """Chemical symbols, for messages: ``"H, O"``."""
+    from ase.data import chemical_symbols
+
+    return ", ".join(chemical_symbols[number] for number in numbers)
+
+
+def build_graphs(frames: Sequence[Frame], r_max: float, dtype: torch.dtype, names: Sequence[str]) -> list[Graph]:
+    """Graphs of all frames, kept in memory, with the labels that are trained.
+
+    Energies stay in float64: float32 rounds the total energy of a cell to some meV.
+    """
+    return [build_training_graph(frame, r_max, dtype, names) for frame in frames]
+
+
+def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: Sequence[str]) -> Graph:
+    """Graph of one frame; see ``build_graphs``."""
+    graph = build_graph(frame, r_max, dtype=dtype)
+    labels = {name: graph.labels[name] for name in names if name in graph.labels}
+    if "energy" in labels:
+        labels["energy"] = torch.tensor(frame.labels["energy"], dtype=torch.float64).reshape(1)
+    return replace(graph, labels=labels, masks={name: graph.masks[name] for name in labels})
+
+
+def element_weights(weights: Mapping[str, float]) -> dict[int, float]:
+    """Element weights by atomic number."""
+    from ase.data import atomic_numbers
+
+    return {atomic_numbers[symbol]: weight for symbol, weight in weights.items()}

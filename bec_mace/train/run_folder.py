@@ -1,0 +1,142 @@
+"""The folder of a training run.
+
+    config.yaml             the resolved configuration
+    train.log               what was logged, with units
+    metrics.csv             a header row, a unit row, one row per epoch
+    best.safetensors/.json  the model with the lowest validation loss (averaged weights)
+    last.pt                 everything needed to go on exactly: tensors and plain containers only
+    results.json            errors of the best model on the validation and test frames
+    *.png                   parity plots and the learning curve
+
+Files that a resumed run reads are written under a temporary name and then renamed, so a kill never leaves half a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bec_mace.config.schema import CommonConfig, save_config
+from bec_mace.errors import TrainingError
+from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: The folder; made by ``create``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.log = self.path / "train.log"
+        self.metrics = self.path / "metrics.csv"
+        self.best = self.path / "best"
+        self.last = self.path / "last.pt"
+        self.results = self.path / "results.json"
+
+    def check_free(self, resume: bool, advice: str = RESUME) -> None:
+        """Refuse to overwrite a run; see :func:`~bec_mace.storage.files.check_free`.
+
+        Raises:
+            TrainingError: If the folder holds a run and ``resume`` is false, or is a file.
+        """
+        # A configuration and a log alone are of a run that stopped at its data: the user has mended them and tries again.
+        traces = (self.metrics, self.last, self.path / "best.safetensors")
+        check_free(self.path, traces, resume, TrainingError, advice)
+
+    def create(self, config: CommonConfig) -> None:
+        """Make the folder and write the resolved configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace_file(self.config, lambda path: save_config(config, path))
+
+    def logging_to_file(self) -> AbstractContextManager[None]:
+        """Append the package's log to train.log for the time of a ``with`` block."""
+        return logging_to(self.log, "%(asctime)s %(levelname)s %(message)s")
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Write last.pt."""
+        replace_file(self.last, lambda path: torch.save(dict(state), path))
+
+    def load_last(self) -> dict[str, Any] | None:
+        """Read last.pt, on the CPU; None where there is none.
+
+        Raises:
+            TrainingError: If the file cannot be read.
+        """
+        if not self.last.exists():
+            return None
+        try:
+            return torch.load(self.last, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a broken file
+            raise TrainingError(f"{self.last}: cannot be read as a checkpoint; delete it to start again") from error
+
+    def append_metrics(self, row: Mapping[str, float | int | None], units: Mapping[str, str]) -> None:
+        """Add one row to metrics.csv; the first call writes the header and the units."""
+        new = not self.metrics.exists()
+        with self.metrics.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if new:
+                writer.writerow(list(units))
+                writer.writerow([units[name] for name in units])
+            writer.writerow([_cell(row.get(name)) for name in units])
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Drop the rows after epoch ``epochs``, which a resumed run writes again."""
+        if not self.metrics.exists():
+            return
+        with self.metrics.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        kept = [row for number, row in enumerate(rows) if number < 2 or (row and row[0] and int(row[0]) <= epochs)]
+        if epochs == 0:
+            self.metrics.unlink()
+            return
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(kept)
+
+        replace_file(self.metrics, write)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json."""
+        replace_file(self.results, lambda path: path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8"))
+
+
+def read_metrics(path: str | Path) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Columns and units of a metrics.csv; an empty cell is NaN.
+
+    Raises:
+        TrainingError: If the file is not a metrics.csv.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if len(rows) < 2 or rows[0][:1] != ["epoch"]:
+        raise TrainingError(f"{path}: not a metrics.csv of a run: it must start with a header row and a row of units")
+    header, units, body = rows[0], rows[1], rows[2:]
+    columns = {name: [float(row[i]) if row[i] else float("nan") for row in body] for i, name in enumerate(header)}
+    return columns, dict(zip(header, units, strict=True))
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.8g}"
+
+
+def metric_units(names: Sequence[str], unit_of: Callable[[str], str]) -> dict[str, str]:
+    """Columns of metrics.csv and their units for the trained properties."""
+    units = {"epoch": "", "step": "", "learning_rate": "", "seconds": "s", "train_loss": "", "validation_loss": ""}
+    for name in names:
+        for part in ("train", "validation"):
+            for kind in ("rmse", "mae"):
+                units[f"{part}_{name}_{kind}"] = unit_of(name)
+    return units
