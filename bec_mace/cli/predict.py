@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bec_mace.cli.options import check_writable, computing_options, load
-from bec_mace.properties import DEVIATION
+from bec_mace.properties import DEVIATION, PROPERTIES
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -57,19 +57,19 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, resum
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.data.reading import expand
     from bec_mace.predict import predict_files
-    from bec_mace.predict.extxyz import COLUMNS
 
     log_to_stderr()
     expand(list(structures))  # before the model is loaded
     processes = start_processes(device, precision)
     first = processes is None or processes.global_rank == 0
     network = load(model, device if processes is None else str(processes.device), precision)
-    names = [name for name in COLUMNS if name in network.provides and name != DEVIATION] + [DEVIATION] * uncertainty
+    names = [name for name, row in PROPERTIES.items() if name in network.provides and row.written_unasked]
+    names += [DEVIATION] * uncertainty
     with stopping_on_termination(), progress_bar(first) as advance:
         summary = predict_files(network, list(structures), output, names, name=model, batch_size=batch_size, workers=workers,
                                 resume=resume, processes=processes, progress=advance)
     if first:
-        written = names if output.suffix in (".h5", ".hdf5") else [COLUMNS[name] for name in names]
+        written = names if output.suffix in (".h5", ".hdf5") else [PROPERTIES[name].predicted_key for name in names]
         click.echo(f"{describe(summary)}\n{', '.join(written)} in {output}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -14,23 +15,9 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from bec_mace.config.document import Location, Mistake
+from bec_mace.config.heads import HEADS, head_row, is_outside, providers
+from bec_mace.errors import ConfigError
 from bec_mace.properties import PROPERTIES
-
-_POLARIZATION = frozenset({"born_effective_charges", "dipole", "polarization"})
-
-HEAD_PROPERTIES: dict[str, frozenset[str]] = {
-    # Charges that change as atoms move give no polarization of a periodic cell: it would depend on the origin.
-    "monopole": frozenset({"born_effective_charges", "charges", "dipole"}),
-    "charge_transfer": _POLARIZATION | {"charges"},
-    "dipole": _POLARIZATION,
-    "direct": frozenset({"born_effective_charges"}),
-    "energy": frozenset({"energy", "forces", "stress"}),
-    "polarizability": frozenset({"polarizability", "dielectric_tensor"}),
-}
-"""The properties that each head can be trained on."""
-
-KERNEL_HEADS = ("monopole", "dipole")
-"""The heads of a kernel model."""
 
 _IRREPS = re.compile(r"\s*\d+x\d+[eo]\s*(\+\s*\d+x\d+[eo]\s*)*")
 _SCHEDULE_OPTIONS = {"final_fraction": "cosine", "patience": "plateau", "factor": "plateau"}
@@ -76,8 +63,14 @@ def _head(value: Any) -> Any:
         if not isinstance(options, dict):
             raise wrong(f"expected the options of a head as keys, such as {{{name}: {{option: value}}}}, "
                         f"got {show(options)}")
-    if not isinstance(name, str) or name not in HEAD_PROPERTIES:
-        raise wrong(f"unknown head {show(name)}{suggest(str(name), HEAD_PROPERTIES)}")
+    if isinstance(name, str) and is_outside(name):
+        try:
+            head_row(name)
+        except ConfigError as error:
+            raise wrong(str(error).removeprefix("model.heads: ")) from error
+    elif not isinstance(name, str) or name not in HEADS:
+        hint = suggest(str(name), HEADS)
+        raise wrong(f"unknown head {show(name)}{hint}" + ("" if "did you mean" in hint else ", or module:Class for your own"))
     return value
 
 
@@ -149,9 +142,10 @@ def check_kind(value: Any) -> Any:
 
 def check_kernel_head(value: Any) -> Any:
     """Accept a head of a kernel model."""
-    if value not in KERNEL_HEADS:
-        hint = "; a network has this head" if isinstance(value, str) and value in HEAD_PROPERTIES else ""
-        raise wrong(f"a kernel model has the heads {' and '.join(KERNEL_HEADS)}, got {show(value)}{hint}")
+    known = [name for name, row in HEADS.items() if row.in_kernel_models]
+    if value not in known:
+        hint = "; a network has this head" if isinstance(value, str) and value in HEADS else ""
+        raise wrong(f"a kernel model has the heads {' and '.join(known)}, got {show(value)}{hint}")
     return value
 
 
@@ -163,6 +157,15 @@ def check_representatives(value: Any) -> Any:
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise wrong(f"expected a whole number of at least 1, or {{element: number}}, got {show(number)}")
     return found if isinstance(value, dict) else found["H"]
+
+
+def import_outside_heads(values: Mapping[str, Any]) -> None:
+    """Import the heads from outside that a file names, before other keys are checked: they may bring properties."""
+    for head in _at(values, "model", "heads") or ():
+        name = next(iter(head), "") if isinstance(head, dict) else head
+        if isinstance(name, str) and is_outside(name):
+            with suppress(ConfigError):  # Said later, with its line.
+                head_row(name)
 
 
 def check_unique_heads(heads: list[Any]) -> list[Any]:
@@ -245,7 +248,7 @@ def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
     if isinstance(weights, Mapping) and backbone.get("freeze", True) is True:
         mistakes += [Mistake((*here, target), f"'{target}' of a frozen mace model is not trained; remove it or set "
                                               "model.backbone.freeze to false")
-                     for target, weight in weights.items() if target in HEAD_PROPERTIES["energy"] and weight]
+                     for target, weight in weights.items() if target in HEADS["energy"].provides and weight]
     return mistakes
 
 
@@ -255,7 +258,11 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
     if not isinstance(heads, list):
         return []
     names = [head if isinstance(head, str) else next(iter(head), "") for head in heads if isinstance(head, str | dict)]
-    if not names or any(name not in HEAD_PROPERTIES for name in names):
+    try:
+        rows = {name: head_row(name) for name in names}
+    except ConfigError:
+        return []  # Said already, where the head is named.
+    if not rows:
         return []
     here: Location = ("training", "loss", "weights")
     weights = _at(values, "training", "loss", "weights")
@@ -264,15 +271,15 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
     if not isinstance(weights, Mapping):
         return []
     if _at(values, "model", "backbone") is not None and "energy" not in names:
-        names.append("energy")  # A mace model brings it.
-    provided = frozenset().union(*(HEAD_PROPERTIES[name] for name in names))
+        rows["energy"] = HEADS["energy"]  # A mace model brings it.
+    provided = frozenset[str]().union(*(row.provides for row in rows.values()))
     mistakes = []
     for target in weights:
-        makers = [name for name, gives in HEAD_PROPERTIES.items() if target in gives]
+        makers = providers(target)
         if target in PROPERTIES and target not in provided:
             cure = f"add {' or '.join(makers)} to model.heads" if makers else "no head does"
             place = here if here[0] == "model" else (*here, target)
-            mistakes.append(Mistake(place, f"no head of this model gives '{target}' (heads: {', '.join(names)}); "
+            mistakes.append(Mistake(place, f"no head of this model gives '{target}' (heads: {', '.join(rows)}); "
                                            f"{cure}, or train other properties under training.loss.weights"))
     if weights and all(isinstance(value, int | float) and value == 0 for value in weights.values()):
         mistakes.append(Mistake(here, "all weights are zero; give at least one property a positive weight"))

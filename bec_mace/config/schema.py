@@ -40,6 +40,7 @@ from bec_mace.config.checks import (
     check_split,
     check_unique_heads,
     cross_check,
+    import_outside_heads,
 )
 from bec_mace.config.document import Mistake, apply_overrides, dump_text, read_document, write_document
 from bec_mace.config.messages import explain, raise_mistakes
@@ -152,8 +153,8 @@ class ModelConfig(Section):
         default=0.0, ge=0, lt=1, description="Correlation of the weights of neighbouring elements of the periodic table, "
                                              "before training; 0.9 helps where many elements have few structures each.")
     heads: Annotated[list[Head], Field(min_length=1), AfterValidator(check_unique_heads)] = Field(
-        description="One or more of monopole, charge_transfer, dipole, direct, energy; {name: {option: value}} "
-                    "sets options of a head.")
+        description="One or more of monopole, charge_transfer, dipole, direct, energy, polarizability, or module:Class for "
+                    "one of your own, which is code that runs; {name: {option: value}} sets options of a head.")
     reference_charges: bool = Field(default=True, description="Learn one constant charge per element.")
     acoustic_sum_rule: Literal["project", "weighted", "none"] | None = Field(
         default=None, description="project subtracts the mean tensor of each cell; weighted subtracts the sum in parts that "
@@ -358,6 +359,7 @@ def read_config(
     document = read_document(path, example)
     apply_overrides(document, overrides)
     values = {"output": f"runs/{Path(path).stem}", **document.values}
+    import_outside_heads(values)
     mistakes = list(document.mistakes)
     config: Schema | None = None
     try:

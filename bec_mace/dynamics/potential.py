@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from bec_mace.electric_field import ConstantField, ElectricField, GaussianPulse,
 from bec_mace.errors import DynamicsError, ModelError
 from bec_mace.integrations.ase import DTYPES, BECCalculator
 from bec_mace.models import load_model
+from bec_mace.outside import import_object
 
 Z = "born_effective_charges"
 
@@ -161,7 +160,7 @@ def build_calculator(config: PotentialConfig, device: str, precision: str) -> Ba
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of other packages while they load
-            calculator = import_object(name, "potential.calculator")(**arguments)
+            calculator = import_object(name, "potential.calculator", DynamicsError)(**arguments)
     except DynamicsError:
         raise
     except Exception as error:  # whatever another package raises for its arguments
@@ -187,39 +186,10 @@ def build_field(config: FieldConfig | None) -> ElectricField | None:
     if config.pulse is not None:
         return GaussianPulse(**config.pulse.model_dump())
     if config.function is not None:
-        found = import_object(config.function, "electric_field")
+        found = import_object(config.function, "electric_field", DynamicsError)
         function: Any = found() if inspect.isclass(found) else found
         return as_field(function)
     return as_field(config.constant)
-
-
-def import_object(text: str, key: str) -> Any:
-    """Import ``module:name``; modules of the working directory are found too.
-
-    Args:
-        text: The words of the configuration.
-        key: Where they stand, for the message.
-
-    Raises:
-        DynamicsError: There is no such module, no such name in it, or it cannot be called.
-    """
-    module, _, name = text.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        found = getattr(import_module(module), name)
-    except ImportError as error:
-        raise DynamicsError(f"{key}: cannot import {module} ({error}); install it, or start where {module}.py is") from error
-    except AttributeError:
-        raise DynamicsError(f"{key}: the module {module} has no {name}") from None
-    finally:
-        if added:
-            sys.path.remove(here)
-    if not callable(found):
-        raise DynamicsError(f"{key}: {text} cannot be called; name a class or function")
-    return found
 
 
 def find_device(name: str) -> str:

@@ -18,7 +18,6 @@ from bec_mace.predict import predict
 from bec_mace.properties import DEVIATION, PROPERTIES
 
 Z = "born_effective_charges"
-OTHERS = ("energy", "forces", "stress", "dipole", "polarization", "polarizability", "dielectric_tensor")
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,11 @@ class Comparison:
                 if name in frame.labels and name in guess]
 
 
+def compared() -> list[str]:
+    """Properties whose labels are held against predictions, Z* first."""
+    return [name for name, row in PROPERTIES.items() if row.compared]
+
+
 def compare(
     model: PolarizationModel,
     frames: Sequence[Frame],
@@ -49,17 +53,13 @@ def compare(
 ) -> Comparison:
     """Predict what the frames have labels for and the model gives; see ``predict``.
 
-    Stress and dielectric tensor are left out unless all frames are periodic in three directions, the dipole unless all are
-    molecules.
+    What is not defined for one of the frames is left out: stress and dielectric tensor unless all are periodic in three
+    directions, the dipole unless all are molecules.
     """
     frames = list(frames)
     labels = {name for frame in frames for name in frame.labels}
-    names = [name for name in (Z, *OTHERS) if name in labels and name in model.provides]
-    # Stress needs a cell; the dipole of a periodic cell depends on the choice of the cell.
-    if not all(frame.pbc.all() for frame in frames):
-        names = [name for name in names if name not in ("stress", "dielectric_tensor")]
-    if "dipole" in names and any(frame.pbc.any() for frame in frames):
-        names.remove("dipole")
+    names = [name for name in compared() if name in labels and name in model.provides
+             and all(PROPERTIES[name].is_defined(frame.pbc) for frame in frames)]
     if Z in names and "head_contributions" in model.provides:
         names.append("head_contributions")
     if Z in names and uncertainty:
@@ -124,7 +124,7 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
                 total, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         if all(DEVIATION in guess for guess in comparison.predicted):
             result["uncertainty"] = _coverage(comparison)
-    for name in OTHERS:
+    for name in compared()[1:]:
         errors = [_error(name, *pair) for pair in comparison.pairs(name)]
         if errors:
             error = np.concatenate(errors)
@@ -142,10 +142,11 @@ def _coverage(comparison: Comparison) -> dict[str, Any]:
 
 def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The error as the loss counts it, flat."""
-    values = [torch.as_tensor(np.asarray(value, dtype=np.float64)) for value in (predicted, reference)]
+    prediction, label = (torch.as_tensor(np.asarray(value, dtype=np.float64)) for value in (predicted, reference))
     if PROPERTIES[name].per == "frame":
-        values = [value[None] for value in values]
-    errors = residual(name, *values, torch.tensor([len(frame)]), torch.tensor(frame.cell)[None], torch.tensor(frame.pbc)[None])
+        prediction, label = prediction[None], label[None]
+    frame_of = torch.tensor([len(frame)]), torch.tensor(frame.cell)[None], torch.tensor(frame.pbc)[None]
+    errors = residual(name, prediction, label, *frame_of)
     return errors.numpy().ravel()
 
 
@@ -160,7 +161,7 @@ def format_table(result: dict[str, Any]) -> str:
                      f"{found['within_95']:.1%} within 1.96 of it")
     for name, share in result.get("head_shares", {}).items():
         lines.append(f"  {'head ' + name:<24} share {share['share']:8.4f}   rms {share['rms']:8.4f} e")
-    for name in OTHERS:
+    for name in compared()[1:]:
         if name in result:
             row = result[name]
             lines.append(f"{name:<26} RMSE {row['rmse']:10.5f}   MAE {row['mae']:10.5f} {row['unit']}")

@@ -19,17 +19,18 @@ from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.predict import split_outputs
+from bec_mace.properties import PROPERTIES
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-OF_MODEL = ("born_effective_charges", "charges", "energy", "forces", "stress", "dipole", "dipoles", "polarizability",
-            "dielectric_tensor")
-"""What the calculator can pass on from a model, where the model gives it."""
 OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
 OF_FIELD = ("field_forces", "field_energy", "field_work", "base_energy", "base_forces")
-CONSERVATIVE_HEADS = frozenset({"charge_transfer", "dipole"})
-"""Where Z* comes from these heads and constant reference charges alone, it is the derivative of a polarization in any cell."""
 
 Z = "born_effective_charges"
+
+
+def of_model() -> tuple[str, ...]:
+    """What the calculator can pass on from a model: all that has a value of its own, and that is no polarization of a cell."""
+    return tuple(name for name, row in PROPERTIES.items() if not row.modulo_quantum)
 
 
 class BECCalculator(Calculator):
@@ -93,7 +94,7 @@ class BECCalculator(Calculator):
         >>> tensors = atoms.calc.get_property("born_effective_charges", atoms)  # doctest: +SKIP
     """
 
-    implemented_properties = [*OF_MODEL, "free_energy", *OF_FIELD]
+    implemented_properties = [*of_model(), "free_energy", *OF_FIELD]
 
     def __init__(
         self,
@@ -214,7 +215,7 @@ class BECCalculator(Calculator):
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _implemented(self) -> list[str]:
-        own = [name for name in OF_MODEL if name in self.model.provides]
+        own = [name for name in of_model() if name in self.model.provides]
         if self.base is not None:
             potential = [name for name in OF_POTENTIAL if name in getattr(self.base, "implemented_properties", OF_POTENTIAL)]
             own = [name for name in own if name not in OF_POTENTIAL] + potential
@@ -235,17 +236,15 @@ class BECCalculator(Calculator):
         if "stress" in wanted and field is not None and field.any():
             raise ModelError("there is no stress in an electric field: how the field changes with the cell is not defined "
                              "here. Keep the cell fixed, or switch the field off.")
-        if "stress" in wanted and self.base is None and not periodic.all():
-            raise ModelError("stress needs a cell that is periodic in three directions")
-        if "dielectric_tensor" in wanted and not periodic.all():
-            raise ModelError("a dielectric tensor needs a cell that is periodic in three directions; ask for `polarizability`")
-        if "dipole" in wanted and periodic.any():
-            raise ModelError("the dipole of a periodic cell depends on the choice of the cell; use Born effective "
-                             "charges")
+        for name in sorted(wanted & PROPERTIES.keys()):
+            row, from_potential = PROPERTIES[name], name in OF_POTENTIAL and self.base is not None
+            if not (from_potential or row.is_defined(periodic)):
+                cure = row.instead if row.instead in self.implemented_properties else Z
+                raise ModelError(f"{row.why}; leave {name} out, or ask for {cure}")
 
     def _names(self, wanted: set[str], periodic: np.ndarray) -> set[str]:
         """The model's properties to compute for the ones that ASE asks for, those that are known left out."""
-        names = wanted & set(OF_MODEL)
+        names = wanted & set(of_model())
         if self.base is not None:
             names -= set(OF_POTENTIAL)
         elif wanted & set(OF_POTENTIAL):
@@ -285,11 +284,11 @@ class BECCalculator(Calculator):
 
     def _polarization(self, atoms: Atoms) -> str | None:
         """The model's property whose product with the field is the field's energy here; None where there is none."""
-        heads = {name for name, head in self.model.heads.items() if Z in head.provides}
-        if heads <= CONSERVATIVE_HEADS:
+        heads = [head for head in self.model.heads.values() if Z in head.provides]
+        if all(head.row.conserves for head in heads):
             return "polarization"
         molecule = not atoms.pbc.any()
-        return "dipole" if molecule and "direct" not in heads and "dipole" in self.model.provides else None
+        return "dipole" if molecule and all("dipole" in head.provides for head in heads) else None
 
     def _add_field(self, found: dict[str, Any], atoms: Atoms) -> None:
         """Add the field's share to what was found, and go on along the path if these atoms are new."""

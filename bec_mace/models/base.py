@@ -15,7 +15,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config.checks import HEAD_PROPERTIES
+from bec_mace.config.heads import head_row
 from bec_mace.config.schema import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
@@ -24,6 +24,7 @@ from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
+from bec_mace.properties import PROPERTIES
 
 Z = "born_effective_charges"
 
@@ -89,7 +90,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         self.statistics = statistics
         self.metadata: dict[str, Any] = {}
         self.exact_weights: dict[str, Tensor] = {}
-        polar = [name for name in config.head_options if Z in HEAD_PROPERTIES[name]]
+        polar = [row for row in map(head_row, config.head_options) if Z in row.provides]
         charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
         if config.reference_charges and polar:
             self.reference_charges = torch.nn.Parameter(charges)
@@ -99,7 +100,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("_species_of_number", lookup, persistent=False)
         rule = config.acoustic_sum_rule
-        self.projects = rule in ("project", "weighted") or (rule is None and not {"monopole", "direct"}.isdisjoint(polar))
+        self.projects = rule in ("project", "weighted") or (rule is None and not all(row.sums_to_zero for row in polar))
         logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
         self.register_parameter("sum_rule_logits", logits)
 
@@ -132,6 +133,10 @@ class PolarizationModel(torch.nn.Module, ABC):
     def _polarizabilities(self, state: State) -> Tensor | None:
         """Polarizabilities that are read directly, of shape (n_atoms, 3, 3), in Å^3."""
         return None
+
+    def _shares(self, state: State) -> dict[str, Tensor]:
+        """What the atoms have of further properties; see :meth:`~bec_mace.models.heads.Head.shares`."""
+        return {}
 
     def _energy(self, state: State) -> Tensor:
         """Total energies, of shape (n_frames,), in eV; asked for only where a head gives them."""
@@ -203,6 +208,8 @@ class PolarizationModel(torch.nn.Module, ABC):
             out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
         if "dipoles" in wanted:
             out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
+        for name, shares in (self._shares(state) if wanted - {"head_contributions"} - set(out) else {}).items():
+            out[name] = self._of_atoms_or_frames(name, shares, atoms)
         if "head_contributions" in wanted:
             out["head_contributions"] = self._head_contributions(atoms, axes, create_graph)
         return {name: out[name] for name in wanted}
@@ -280,13 +287,27 @@ class PolarizationModel(torch.nn.Module, ABC):
         own = [sources.dipoles for sources in state.found.sources if sources.transferred is None]
         return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
 
+    def _of_atoms_or_frames(self, name: str, shares: Tensor, atoms: Environments | Blocks) -> Tensor:
+        """A property from what each atom has of it."""
+        row = PROPERTIES[name]
+        if shares.shape[1:] != row.shape:
+            raise ModelError(f"a head gives {name} of shape {tuple(shares.shape[1:])}, and the table of properties says "
+                             f"{row.shape}; make them agree.")
+        if row.per == "atom":
+            return atoms.unsort(shares)
+        total = atoms.sum_over_frames(shares)
+        if row.extensive:
+            return total
+        count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(shares.dtype)
+        return total / count.view(-1, *[1] * len(row.shape))
+
     def _head_contributions(
         self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
     ) -> dict[str, Tensor]:
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
-            if Z not in HEAD_PROPERTIES[name]:
+            if Z not in self.heads[name].provides:
                 continue
             state = self._evaluate(atoms, [name], axes, False, create_graph)
             if state.found.response is not None:

@@ -22,12 +22,12 @@ from bec_mace.models.base import PolarizationModel
 from bec_mace.models.committee import build_committee
 from bec_mace.models.kernel_regression import build_kernel_model
 from bec_mace.models.network import build_model
+from bec_mace.properties import PROPERTIES
 from bec_mace.storage.files import replace_file
+from bec_mace.units import BASE_UNITS
 from bec_mace.version import __version__
 
 FORMAT_VERSION = 1
-_UNITS = {"length": "Å", "energy": "eV", "charge": "e", "born_effective_charges": "e", "polarizability": "Å^3",
-          "index_order": "polarization_first"}
 
 
 def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str, Any] | None = None) -> Path:
@@ -46,7 +46,8 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         **(metadata or {}),
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
-        "units": _UNITS,
+        "units": {**BASE_UNITS, **{name: PROPERTIES[name].unit for name in sorted(model.provides & PROPERTIES.keys())},
+                  "index_order": "polarization_first"},
         "elements": [chemical_symbols[z] for z in model.elements],
         "config": model.config.model_dump(mode="json"),
         "statistics": dataclasses.asdict(model.statistics),

@@ -9,13 +9,14 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from bec_mace.config.heads import short_name
 from bec_mace.config.schema import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Hops, Sources, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel, State, total_of
-from bec_mace.models.heads import HEADS, Features, Head
+from bec_mace.models.heads import Features, Head, head_class
 from bec_mace.models.heads.energy import EnergyHead
 from bec_mace.models.mace.backbone import Backbone, EdgeFeatures, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
@@ -61,7 +62,8 @@ class NetworkModel(PolarizationModel):
         super().__init__(config, elements, statistics)
         self.backbone = Backbone(config, self.elements, statistics.avg_num_neighbors)
         features = self._features(config, statistics)
-        self._install({name: _build_head(name, features, options) for name, options in config.head_options.items()})
+        self._install({short_name(name): _build_head(name, features, options)
+                       for name, options in config.head_options.items()})
 
     def _features(self, config: ModelConfig, statistics: Statistics) -> Features:
         """What the heads are told."""
@@ -109,6 +111,10 @@ class NetworkModel(PolarizationModel):
         feats, species = state.found.node_feats, state.atoms.species
         return total_of([self.heads[name].polarizabilities(feats, species) for name in state.heads])
 
+    def _shares(self, state: State) -> dict[str, Tensor]:
+        feats, species = state.found.node_feats, state.atoms.species
+        return {name: value for head in state.heads for name, value in self.heads[head].shares(feats, species).items()}
+
     def _energy(self, state: State) -> Tensor:
         """Total energies, of shape (n_frames,), in eV; the sum is done in float64."""
         energies = state.total("energies")
@@ -128,7 +134,7 @@ def _distance_table(statistics: Statistics, elements: Sequence[int]) -> tuple[tu
 
 def _build_head(name: str, features: Features, options: dict[str, Any]) -> Head:
     try:
-        return HEADS[name](features, **options)
+        return head_class(name)(features, **options)
     except TypeError as exc:
         raise ModelError(f"model.heads: the options of '{name}' do not fit ({exc}); remove the ones it does not know.") from exc
 

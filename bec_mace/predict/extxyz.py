@@ -14,31 +14,21 @@ from bec_mace.properties import PROPERTIES
 if TYPE_CHECKING:
     from ase import Atoms
 
-COLUMNS = {
-    "born_effective_charges": "predicted_becs",
-    "born_effective_charges_std": "predicted_becs_std",
-    "charges": "predicted_charges",
-    "energy": "predicted_energy",
-    "forces": "predicted_forces",
-    "polarizability": "predicted_polarizability",
-    "dielectric_tensor": "predicted_dielectric_tensor",
-}
-"""Properties that are written, and their keys. No key is one that ASE moves into a calculator on reading."""
-
 
 def annotate(frame: Frame, result: Mapping[str, Any]) -> Atoms:
-    """Return the structure of a frame with predictions under the keys of ``COLUMNS``, tensors as 9 numbers.
+    """Return the structure of a frame with predictions under the keys of the table of properties, tensors as 9 numbers.
 
-    A dielectric tensor is left out where there is none: the frame does not fill space.
+    What is not defined for the frame is left out, as a dielectric tensor where it does not fill space.
     """
     atoms = frame.to_atoms()
     for name, value in result.items():
-        if name == "dielectric_tensor" and not frame.pbc.all():
+        row = PROPERTIES[name]
+        if not row.is_defined(frame.pbc):
             continue
-        if PROPERTIES[name].per == "frame":
-            atoms.info[COLUMNS[name]] = value.reshape(-1) if value.ndim else float(value)
+        if row.per == "frame":
+            atoms.info[row.predicted_key] = value.reshape(-1) if value.ndim else float(value)
         else:
-            atoms.set_array(COLUMNS[name], value.reshape(len(atoms), -1) if value.ndim > 1 else value)
+            atoms.set_array(row.predicted_key, value.reshape(len(atoms), -1) if value.ndim > 1 else value)
     return atoms
 
 

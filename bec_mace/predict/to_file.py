@@ -16,11 +16,11 @@ from bec_mace.data.reading import Paths, expand
 from bec_mace.data.sources import iter_sources
 from bec_mace.errors import DataError, ModelError
 from bec_mace.models import PolarizationModel
-from bec_mace.predict.extxyz import COLUMNS
 from bec_mace.predict.partial import Part, PartialRun
 from bec_mace.predict.stream import Pipeline
 from bec_mace.predict.work_units import check_limits, divide
 from bec_mace.predict.workers import default_workers
+from bec_mace.properties import PROPERTIES
 from bec_mace.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -170,9 +170,9 @@ def _check_output(output: Path, paths: Collection[Path], properties: Collection[
         raise DataError(f"{output}: is a folder; name a file")
     if not output.parent.is_dir():
         raise DataError(f"{output}: the folder {output.parent} does not exist; make it first")
-    unwritten = sorted(set(properties) - set(COLUMNS))
+    unwritten = sorted(set(properties) - set(PROPERTIES))
     if unwritten:
-        raise ModelError(f"{', '.join(unwritten)}: cannot be written to a file; there are {', '.join(COLUMNS)}")
+        raise ModelError(f"{', '.join(unwritten)}: cannot be written to a file; there are {', '.join(PROPERTIES)}")
 
 
 def _identity(model: PolarizationModel, properties: Collection[str], batch_size: int | str | None) -> dict[str, Any]:

@@ -54,9 +54,7 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
     for name in ("validation", "test"):
         check_elements(sets[name], elements, name)
     everything = [frame for frames in sets.values() for frame in frames]
-    if "dipole" in properties:
-        check_molecules(everything)
-    check_dielectric(everything, [name for name in properties if PROPERTIES[name].error == "relative"])
+    check_defined(everything, properties)
     found = FrameSets(sets["train"], sets["validation"], sets["test"])
     if config.egg_box == "remove":
         found = without_egg_box(found)
@@ -76,20 +74,8 @@ def without_egg_box(sets: FrameSets) -> FrameSets:
     return replace(sets, train=found.remove(sets.train), validation=found.remove(sets.validation), egg_box=found)
 
 
-def check_molecules(frames: Sequence[Frame]) -> None:
-    """Refuse to train dipoles of periodic cells, which depend on the choice of the cell.
-
-    Raises:
-        DataError: At the first such frame.
-    """
-    for frame in frames:
-        if "dipole" in frame.labels and frame.pbc.any():
-            raise DataError(f"{frame.source}: the dipole of a periodic cell depends on the choice of the cell; train "
-                            "`polarization` instead and name its key in `data.keys`")
-
-
-def check_dielectric(frames: Sequence[Frame], names: Sequence[str]) -> None:
-    """Refuse polarizabilities that are not positive, and dielectric tensors of frames that do not fill space.
+def check_defined(frames: Sequence[Frame], names: Sequence[str]) -> None:
+    """Refuse labels that mean nothing: of a property that is not defined for the frame, or whose trace should be positive.
 
     Raises:
         DataError: At the first such frame.
@@ -97,10 +83,11 @@ def check_dielectric(frames: Sequence[Frame], names: Sequence[str]) -> None:
     for name, frame in itertools.product(names, frames):
         if name not in frame.labels:
             continue
-        if PROPERTIES[name].defined == "crystals" and not frame.pbc.all():
-            raise DataError(f"{frame.source}: {name} of a frame that is not periodic in three directions; train "
-                            "`polarizability` instead")
-        if not np.trace(frame.labels[name]) > 0:
+        row = PROPERTIES[name]
+        if not row.is_defined(frame.pbc):
+            cure = f"train `{row.instead}` instead and name its key in `data.keys`, or " if row.instead else ""
+            raise DataError(f"{frame.source}: {row.why}; {cure}leave the frame out")
+        if row.error == "relative" and not np.trace(frame.labels[name]) > 0:
             raise DataError(f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
                             "repair or remove the frame")
 
@@ -144,8 +131,10 @@ def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: 
     """Graph of one frame; see ``build_graphs``."""
     graph = build_graph(frame, r_max, dtype=dtype)
     labels = {name: graph.labels[name] for name in names if name in graph.labels}
-    if "energy" in labels:
-        labels["energy"] = torch.tensor(frame.labels["energy"], dtype=torch.float64).reshape(1)
+    for name in labels:
+        if PROPERTIES[name].double:
+            value = torch.tensor(frame.labels[name], dtype=torch.float64)
+            labels[name] = value if PROPERTIES[name].per == "atom" else value[None]
     return replace(graph, labels=labels, masks={name: graph.masks[name] for name in labels})
 
 

@@ -160,7 +160,7 @@ def test_dielectric_tensors_train_with_charges(make_config, files):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"pbc": [True, True, False]}, "not periodic in three directions; train `polarizability` instead"),
+    ({"pbc": [True, True, False]}, "needs a cell that is periodic in three directions; train `polarizability` instead"),
     ({"eps_inf": -np.eye(3)}, "dielectric_tensor has the trace -3, which must be positive"),
 ])
 def test_dielectric_tensors_that_make_no_sense_are_refused(make_config, files, write_extxyz, change, message):

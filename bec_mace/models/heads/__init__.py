@@ -1,23 +1,24 @@
-"""Heads by the name they have in a configuration. A new head is one file and one line here."""
+"""What reads node features: one file for each head. The table of heads is :mod:`bec_mace.config.heads`."""
 
 from __future__ import annotations
 
-from bec_mace.models.heads.charge_transfer import ChargeTransferHead
-from bec_mace.models.heads.dipole import DipoleHead
-from bec_mace.models.heads.direct import DirectHead
-from bec_mace.models.heads.energy import EnergyHead
+from bec_mace.config.heads import HEADS
+from bec_mace.errors import ModelError
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head
-from bec_mace.models.heads.monopole import MonopoleHead
-from bec_mace.models.heads.polarizability import PolarizabilityHead
+from bec_mace.outside import import_object
 
-HEADS: dict[str, type[Head]] = {
-    "monopole": MonopoleHead,
-    "charge_transfer": ChargeTransferHead,
-    "dipole": DipoleHead,
-    "direct": DirectHead,
-    "energy": EnergyHead,
-    "polarizability": PolarizabilityHead,
-}
 
-__all__ = ["HEADS", "Features", "Head"]
+def head_class(name: str) -> type[Head]:
+    """The class of a head; that of one from outside the package, ``module:Class``, is imported, which runs its module.
+
+    Raises:
+        ModelError: There is no such class, or it is no head.
+    """
+    found = import_object(HEADS[name].place if name in HEADS else name, "model.heads", ModelError)
+    if not (isinstance(found, type) and issubclass(found, Head)):
+        raise ModelError(f"model.heads: {name} is no head; derive it from bec_mace.models.heads.Head")
+    return found
+
+
+__all__ = ["Features", "Head", "head_class"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.engine.contract import Sources, StageOutput
 from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
@@ -22,7 +23,7 @@ class ChargeTransferHead(Head):
     The charges sum to zero exactly.
     """
 
-    provides = frozenset({"born_effective_charges", "charges", "dipole", "polarization"})
+    row = HEADS["charge_transfer"]
 
     def __init__(self, features: Features) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.engine.contract import Sources
 from bec_mace.engine.environments import Environments
 from bec_mace.errors import ModelError
@@ -15,7 +16,7 @@ from bec_mace.models.heads.head import Head, mlp
 class DipoleHead(Head):
     r"""A dipole :math:`\mu_i = \sum_c (w_c + g_c(s_i)) v_{i,c}` from vectors v and scalars s; P is :math:`\sum_i \mu_i`."""
 
-    provides = frozenset({"born_effective_charges", "dipole", "polarization"})
+    row = HEADS["dipole"]
 
     def __init__(self, features: Features) -> None:
         super().__init__()

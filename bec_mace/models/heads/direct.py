@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.errors import ModelError
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, mlp
@@ -17,7 +18,7 @@ class DirectHead(Head):
     2e, so the antisymmetric part of Z* can be learned. Nothing makes this tensor the derivative of a polarization.
     """
 
-    provides = frozenset({"born_effective_charges"})
+    row = HEADS["direct"]
 
     def __init__(self, features: Features) -> None:
         super().__init__()

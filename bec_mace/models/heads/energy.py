@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.engine.contract import Sources
 from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
@@ -28,7 +29,7 @@ class EnergyHead(Head):
         wall: Whether there is one.
     """
 
-    provides = frozenset({"energy", "forces", "stress"})
+    row = HEADS["energy"]
 
     def __init__(self, features: Features, wall: bool = True) -> None:
         super().__init__()

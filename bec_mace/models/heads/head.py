@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HeadRow
 from bec_mace.engine.contract import Sources
 from bec_mace.engine.environments import Environments
 
@@ -14,11 +15,17 @@ from bec_mace.engine.environments import Environments
 class Head(torch.nn.Module):
     """A head reads node features of shape (n_atoms, n_components, n_channels) after each layer.
 
-    A subclass overrides :meth:`read`, or, where it needs another hop, :meth:`stage`; ``provides`` names the properties it
-    makes possible.
+    A subclass overrides :meth:`read`, or, where it needs another hop, :meth:`stage`, or, for a property that is no response,
+    :meth:`shares`; its ``row`` says which properties it makes possible. Its first argument is
+    :class:`~bec_mace.models.heads.features.Features`, the others are its options.
     """
 
-    provides: frozenset[str] = frozenset()
+    row: HeadRow = HeadRow(frozenset())
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The properties that it makes possible."""
+        return self.row.provides
 
     def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:
         """The head's share of the sources after one layer."""
@@ -35,6 +42,19 @@ class Head(torch.nn.Module):
     def tensors(self, node_feats: Tensor) -> Tensor | None:
         """Z* read directly from the last layer's features, of shape (n_atoms, 3, 3), in e."""
         return None
+
+    def shares(self, node_feats: Tensor, species: Tensor) -> dict[str, Tensor]:
+        """What each atom has of further properties of the table, read from the last layer's features.
+
+        Args:
+            node_feats: Of shape (n_atoms, n_components, n_channels).
+            species: Place of each atom's element in ``Features.elements``, of shape (n_atoms,).
+
+        Returns:
+            By name, of shape (n_atoms, ...). Of a property of frames it is the share of each atom: the frame has their sum
+            where the property is extensive, and their mean elsewhere.
+        """
+        return {}
 
     def polarizabilities(self, node_feats: Tensor, species: Tensor) -> Tensor | None:
         """Polarizabilities read from the last layer's features, of shape (n_atoms, 3, 3), in Å^3."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.engine.contract import Sources
 from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
@@ -13,7 +14,7 @@ from bec_mace.models.heads.head import Head, ScalarReadouts
 class MonopoleHead(Head):
     r"""A charge q_i per atom; its polarization is :math:`\sum_i q_i r_i`."""
 
-    provides = frozenset({"born_effective_charges", "charges", "dipole"})
+    row = HEADS["monopole"]
 
     def __init__(self, features: Features) -> None:
         super().__init__()

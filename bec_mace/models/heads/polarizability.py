@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from bec_mace.config.heads import HEADS
 from bec_mace.errors import ModelError
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, mlp
@@ -35,7 +36,7 @@ class PolarizabilityHead(Head):
     to the field inside, local fields included.
     """
 
-    provides = frozenset({"polarizability", "dielectric_tensor"})
+    row = HEADS["polarizability"]
 
     def __init__(self, features: Features) -> None:
         super().__init__()

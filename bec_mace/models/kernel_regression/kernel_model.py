@@ -21,7 +21,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config.checks import HEAD_PROPERTIES
+from bec_mace.config.heads import HEADS
 from bec_mace.config.schema import KernelModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
@@ -51,8 +51,13 @@ class KernelHead(torch.nn.Module):
 
     def __init__(self, name: str, n_weights: int) -> None:
         super().__init__()
-        self.provides = HEAD_PROPERTIES[name]
+        self.row = HEADS[name]
         self.weights = torch.nn.Parameter(torch.zeros(n_weights))
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """The properties that it makes possible."""
+        return self.row.provides
 
 
 class KernelModel(PolarizationModel):

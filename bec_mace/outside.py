@@ -1,0 +1,43 @@
+"""Code from outside the package that a configuration names: calculators, functions of a field, heads.
+
+To import it is to run it. A configuration that names such code is a program: use those of people you trust.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bec_mace.errors import BecMaceError
+
+
+def import_object(text: str, key: str, kind: type[BecMaceError]) -> Any:
+    """Import ``module:name``; modules of the working directory are found too.
+
+    Args:
+        text: The words of the configuration.
+        key: Where they stand, for the message.
+        kind: Of the error.
+
+    Raises:
+        BecMaceError: Of this kind: There is no such module, no such name in it, or it cannot be called.
+    """
+    module, _, name = text.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        found = getattr(import_module(module), name)
+    except ImportError as error:
+        raise kind(f"{key}: cannot import {module} ({error}); install it, or start where {module}.py is") from error
+    except AttributeError:
+        raise kind(f"{key}: the module {module} has no {name}") from None
+    finally:
+        if added:
+            sys.path.remove(here)
+    if not callable(found):
+        raise kind(f"{key}: {text} cannot be called; name a class or function")
+    return found
