@@ -1,6 +1,6 @@
 """How exact is Z*? Largest errors, in e, in float64, in cells of two atoms that are smaller than the cutoff.
 
-Against the oracle of tests/physics/oracle.py (a finite cluster, mace's own blocks, plain automatic differentiation) for
+Against the oracle of bec_mace/testing/oracle.py (a finite cluster, mace's own blocks, plain automatic differentiation) for
 every set of heads and 1 to 3 layers; under wrapping, another choice of lattice vectors, and supercells.
 
     python scripts/check_exactness.py --json exactness.json
@@ -20,9 +20,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bec_mace.data import Frame, build_graph
-from tests.physics.kit import move, repeat
-from tests.physics.oracle import oracle
-from tests.physics.systems import ALL_HEADS, HEAD_SETS, make_model, rocksalt, triclinic_pair
+from bec_mace.testing.oracle import oracle
+from bec_mace.testing.physics import move, repeat
+from bec_mace.testing.small_models import ALL_HEADS, HEAD_SETS, make_model
+from bec_mace.testing.structures import rocksalt, triclinic_pair
 
 LIMIT = 1e-10
 CELLS = {"rock salt": rocksalt(), "triclinic": triclinic_pair()}

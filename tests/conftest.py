@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from bec_mace.testing.fixtures import device, dtype  # noqa: F401 - fixtures of all tests
+
 
 @pytest.fixture(scope="session")
 def files() -> Path:

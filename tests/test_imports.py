@@ -12,9 +12,10 @@ LONGEST_FILE = 400
 
 # A module imports only from its own part of the package and from parts with a smaller number.
 RANK = {
-    "errors": 0, "lazy": 0, "version": 0, "former_names": 0, "units": 0, "properties": 1, "outside": 1, "datasets": 1, "pretrained": 1,
-    "devices": 1, "electric_field": 1, "config": 2, "storage": 2, "data": 3, "engine": 4, "models": 5, "predict": 6,
-    "evaluate": 7, "train": 8, "integrations": 8, "spectra": 9, "dynamics": 10, "testing": 11, "cli": 12, "__main__": 13,
+    "errors": 0, "lazy": 0, "version": 0, "former_names": 0, "units": 0, "properties": 1, "outside": 1, "datasets": 1,
+    "pretrained": 1, "devices": 1, "electric_field": 1, "config": 2, "storage": 2, "data": 3, "engine": 4, "models": 5,
+    "predict": 6, "evaluate": 7, "train": 8, "integrations": 8, "spectra": 9, "dynamics": 10, "testing": 11, "cli": 12,
+    "__main__": 13,
 }
 
 

@@ -6,7 +6,7 @@ import torch
 
 from bec_mace.data import build_graph, collate
 from bec_mace.engine.environments import build_environments
-from tests.physics.systems import ELEMENTS, atom, molecule, triclinic_pair
+from bec_mace.testing.structures import ELEMENTS, atom, molecule, triclinic_pair
 
 R_MAX = 2.6
 

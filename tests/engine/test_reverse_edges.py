@@ -10,7 +10,8 @@ import torch
 from bec_mace.data import Frame, build_graph, collate
 from bec_mace.engine.environments import Environments, build_environments
 from bec_mace.engine.reverse_edges import distinct_slots, reverse_slots
-from tests.physics.systems import make_model, molecule, slab, triclinic, triclinic_pair
+from bec_mace.testing.small_models import make_model
+from bec_mace.testing.structures import molecule, slab, triclinic, triclinic_pair
 
 
 def environments(*frames: Frame) -> Environments:

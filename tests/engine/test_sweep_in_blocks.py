@@ -13,19 +13,9 @@ from bec_mace.data.graph import Graph
 from bec_mace.engine.environments import Environments, build_blocks, build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model
+from bec_mace.testing.small_models import ALL_HEADS, make_model
+from bec_mace.testing.structures import ELEMENTS, FRAMES, atom, molecule, rocksalt, slab, triclinic, triclinic_pair
 from tests.models.kernel_regression.kernel_systems import make_kernel_model
-from tests.physics.systems import (
-    ALL_HEADS,
-    ELEMENTS,
-    FRAMES,
-    atom,
-    make_model,
-    molecule,
-    rocksalt,
-    slab,
-    triclinic,
-    triclinic_pair,
-)
 
 SIZES = (3, 100)
 BATCH = (molecule(), triclinic_pair(), atom(), triclinic(), slab(), rocksalt())

@@ -14,7 +14,8 @@ from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model, save_model
 from bec_mace.models.checkpoint import available_models
-from tests.physics.systems import copy_model, make_model, molecule, triclinic_pair
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule, triclinic_pair
 
 HEADS = ("monopole", "charge_transfer", "dipole", "energy")
 

@@ -15,9 +15,10 @@ from bec_mace.data import build_graph
 from bec_mace.errors import ModelError
 from bec_mace.models import CommitteeModel, load_model, save_model
 from bec_mace.models.footprint import estimate_memory
+from bec_mace.testing.physics import CHECKS
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule, triclinic
 from tests.models.kernel_regression.kernel_systems import make_kernel_model
-from tests.physics.kit import CHECKS
-from tests.physics.systems import copy_model, make_model, molecule, triclinic
 
 Z, DEVIATION = "born_effective_charges", "born_effective_charges_std"
 

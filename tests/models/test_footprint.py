@@ -25,7 +25,7 @@ from bec_mace.models.footprint import (
     estimate_memory,
     free_memory,
 )
-from tests.physics.systems import make_model
+from bec_mace.testing.small_models import make_model
 
 Z = ("born_effective_charges",)
 STATISTICS = Statistics(40.0, {1: 0.4, 8: -0.8}, {1: -13.0, 8: -430.0}, 0.7)

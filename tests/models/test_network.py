@@ -10,7 +10,8 @@ from bec_mace.config.schema import ModelConfig
 from bec_mace.data import Statistics, build_graph
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model
-from tests.physics.systems import make_frame, make_model, molecule
+from bec_mace.testing.small_models import make_model
+from bec_mace.testing.structures import make_frame, molecule
 
 STATISTICS = Statistics(
     avg_num_neighbors=8.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={8: -3.0}, rms_forces=None)

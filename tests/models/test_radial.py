@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
-from tests.physics.systems import make_model
+from bec_mace.testing.small_models import make_model
 
 
 @pytest.mark.parametrize("basis", ["bessel", "gaussian"])

@@ -11,9 +11,9 @@ import torch
 from bec_mace.data import Frame, build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
-
-from .kit import check_derivative_of_dipole, move
-from .systems import make_model, molecule, slab, triclinic
+from bec_mace.testing.physics import check_derivative_of_dipole, move
+from bec_mace.testing.small_models import make_model
+from bec_mace.testing.structures import molecule, slab, triclinic
 
 STEP = 1e-3
 # Central differences of fourth order.

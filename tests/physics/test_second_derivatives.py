@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from bec_mace.data import Graph, build_graph, collate
 from bec_mace.models import PolarizationModel
-
-from .systems import HEAD_SETS, make_model, molecule, slab, triclinic_pair
+from bec_mace.testing.small_models import HEAD_SETS, make_model
+from bec_mace.testing.structures import molecule, slab, triclinic_pair
 
 SMALL = {"channels": 2, "max_l": 1, "num_radial": 3, "radial_mlp": (4,), "readout_mlp": (3,)}
 

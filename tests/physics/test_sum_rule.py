@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bec_mace.data import Frame, build_graph, collate
-
-from .kit import move
-from .systems import copy_model, make_model, molecule, rocksalt, slab, triclinic, wire
+from bec_mace.testing.physics import move
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule, rocksalt, slab, triclinic, wire
 
 FRAMES = [rocksalt(), triclinic(), slab(), wire(), molecule()]
 IDS = ["rocksalt", "triclinic", "slab", "wire", "molecule"]

@@ -7,8 +7,9 @@ import torch
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import reduce_to_quantum, residual_unit
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule, slab, triclinic, triclinic_pair
 from bec_mace.train.loss import Loss, penalty
-from tests.physics.systems import copy_model, make_model, molecule, slab, triclinic, triclinic_pair
 
 Z = "born_effective_charges"
 

@@ -12,8 +12,8 @@ from bec_mace.config.schema import KernelModelConfig
 from bec_mace.data import Frame, Statistics
 from bec_mace.models import KernelModel, build_kernel_model
 from bec_mace.models.kernel_regression.basis import bessel_zeros
-from tests.physics.oracle import _respond_to_charges, _respond_to_home, build_cluster, subtract_mean
-from tests.physics.systems import ELEMENTS
+from bec_mace.testing.oracle import build_cluster, respond_to_charges, respond_to_home, subtract_mean
+from bec_mace.testing.structures import ELEMENTS
 
 STATISTICS = Statistics(5.0, {1: 0.3, 6: 0.1, 8: -0.6}, {}, None)
 
@@ -91,12 +91,12 @@ def kernel_oracle(model: KernelModel, frame: Frame) -> dict[str, Tensor]:
     found = {}
     if "monopole" in model.heads:
         charges = (overlaps.pow(config.zeta) * own) @ model.heads["monopole"].weights
-        found["monopole"] = _respond_to_charges(cluster, charges, cluster.distance < model.r_max)
+        found["monopole"] = respond_to_charges(cluster, charges, cluster.distance < model.r_max)
     if "dipole" in model.heads:
         weights = overlaps.pow(config.zeta - 1) * own * model.heads["dipole"].weights
         projected = torch.cat(vector_parts, dim=2) / norms.view(-1, 1, 1) @ model.directions.T
         dipoles = (projected * weights.unsqueeze(1)).sum(dim=2)
-        found["dipole"] = _respond_to_home(cluster, dipoles[: cluster.n_home].sum(dim=0))
+        found["dipole"] = respond_to_home(cluster, dipoles[: cluster.n_home].sum(dim=0))
     references = subtract_mean(model.reference_charges[species[: cluster.n_home]])
     found["reference"] = references[:, None, None] * torch.eye(3, dtype=torch.float64)
     return {name: value.detach() for name, value in found.items()}

@@ -9,7 +9,7 @@ from bec_mace.data import build_graph
 from bec_mace.models.kernel_regression.basis import RadialBasis, bessel_zeros
 from bec_mace.models.kernel_regression.descriptors import coupling
 from bec_mace.models.kernel_regression.harmonics import harmonic_values, spherical_harmonics
-from tests.physics.systems import triclinic
+from bec_mace.testing.structures import triclinic
 
 from .kernel_systems import make_kernel_model, radial_functions
 

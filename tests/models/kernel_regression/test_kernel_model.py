@@ -11,8 +11,9 @@ from bec_mace.config.schema import KernelModelConfig
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import KernelModel, build_kernel_model, load_model, save_model, update_metadata
-from tests.physics.kit import CHECKS, make_frame, random_rotation
-from tests.physics.systems import FRAMES, atom, copy_model, molecule, slab, triclinic, triclinic_pair
+from bec_mace.testing.physics import CHECKS, make_frame, random_rotation
+from bec_mace.testing.small_models import copy_model
+from bec_mace.testing.structures import FRAMES, atom, molecule, slab, triclinic, triclinic_pair
 
 from .kernel_systems import STATISTICS, kernel_oracle, make_kernel_model
 

@@ -7,9 +7,10 @@ import torch
 
 from bec_mace.data import build_graph, collate
 from bec_mace.models.mace.distance_transform import radii_of, transform_agnesi
-from tests.physics.kit import CHECKS
-from tests.physics.oracle import oracle
-from tests.physics.systems import copy_model, make_model, molecule, triclinic, triclinic_pair
+from bec_mace.testing.oracle import oracle
+from bec_mace.testing.physics import CHECKS
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule, triclinic, triclinic_pair
 
 HEADS = ("monopole", "charge_transfer", "dipole", "energy")
 

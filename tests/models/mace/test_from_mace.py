@@ -16,11 +16,11 @@ from bec_mace.config.schema import ModelConfig, RunConfig
 from bec_mace.data import Graph, build_graph, collate
 from bec_mace.models import PolarizationModel, load_model, save_model
 from bec_mace.models.mace.mace_file import sizes_of
+from bec_mace.testing.oracle import oracle
+from bec_mace.testing.physics import CHECKS, check_derivative_of_dipole, check_rotation
+from bec_mace.testing.structures import molecule, triclinic, triclinic_pair
 from bec_mace.train.loop import train as train_run
 from tests.models.mace.mace_systems import ENERGIES, MODELS, build, built, largest, mace_model, mace_results
-from tests.physics.kit import CHECKS, check_derivative_of_dipole, check_rotation
-from tests.physics.oracle import oracle
-from tests.physics.systems import molecule, triclinic, triclinic_pair
 
 # Copying or writing a module of e3nn makes TorchScript of it.
 pytestmark = pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")

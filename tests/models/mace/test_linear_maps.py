@@ -14,8 +14,9 @@ from bec_mace.models import PolarizationModel
 from bec_mace.models.mace.linear_maps import mix_channels_by_element
 from bec_mace.models.mace.product import contract_monomials, monomial_indices, monomials, symmetrize_couplings
 from bec_mace.models.network import LayerStage
-from tests.physics.oracle import mace_features
-from tests.physics.systems import make_model, molecule, slab, triclinic, triclinic_pair
+from bec_mace.testing.oracle import mace_features
+from bec_mace.testing.small_models import make_model
+from bec_mace.testing.structures import molecule, slab, triclinic, triclinic_pair
 
 
 def kernel_error(model: PolarizationModel, *frames: Frame) -> float:

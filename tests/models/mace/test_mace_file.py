@@ -17,8 +17,8 @@ from bec_mace.errors import ConfigError, ModelError
 from bec_mace.models import build_model
 from bec_mace.models.mace.mace_file import read_mace_file, sizes_of
 from bec_mace.models.mace.weights import compare_with_mace
+from bec_mace.testing.structures import make_frame
 from tests.models.mace.mace_systems import STATISTICS, build, mace_model, modules
-from tests.physics.systems import make_frame
 
 # Copying or writing a module of e3nn makes TorchScript of it.
 pytestmark = pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")

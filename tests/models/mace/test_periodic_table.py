@@ -6,7 +6,8 @@ from ase.data import atomic_numbers
 
 from bec_mace.data import build_graph
 from bec_mace.models.mace.periodic_table import group_and_period, mix_elements
-from tests.physics.systems import ELEMENTS, copy_model, make_model, triclinic
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import ELEMENTS, triclinic
 
 
 @pytest.mark.parametrize(("symbol", "expected"), [

@@ -120,14 +120,14 @@ def oracle(model: PolarizationModel, frame: Frame) -> dict[str, Tensor]:
     for name, head in model.heads.items():
         if name == "monopole":
             charges = sum(head.readouts(number, feats) for number, feats in enumerate(features))
-            parts[name] = _respond_to_charges(cluster, charges, cluster.distance < field)
+            parts[name] = respond_to_charges(cluster, charges, cluster.distance < field)
         elif name == "dipole":
             dipoles = sum(head.read(number, feats, None).dipoles for number, feats in enumerate(features))
-            parts[name] = _respond_to_home(cluster, dipoles[: cluster.n_home].sum(dim=0))
+            parts[name] = respond_to_home(cluster, dipoles[: cluster.n_home].sum(dim=0))
         elif name == "charge_transfer":
             phi = flows(head, features[-1], vectors, radial, cluster.sender, cluster.receiver)
             at_home = cluster.receiver < cluster.n_home
-            parts[name] = _respond_to_home(cluster, (phi.unsqueeze(1) * vectors)[at_home].sum(dim=0))
+            parts[name] = respond_to_home(cluster, (phi.unsqueeze(1) * vectors)[at_home].sum(dim=0))
         elif name == "direct":
             parts[name] = head.tensors(features[-1])[: cluster.n_home]
     lookup = {z: index for index, z in enumerate(model.elements)}
@@ -137,7 +137,7 @@ def oracle(model: PolarizationModel, frame: Frame) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in parts.items()}
 
 
-def _respond_to_charges(cluster: Cluster, charges: Tensor, complete: Tensor) -> Tensor:
+def respond_to_charges(cluster: Cluster, charges: Tensor, complete: Tensor) -> Tensor:
     """Equation (1): move one home atom, sum over all atoms that feel it."""
     rows = []
     for atom in range(cluster.n_home):
@@ -150,7 +150,7 @@ def _respond_to_charges(cluster: Cluster, charges: Tensor, complete: Tensor) -> 
     return response + charges[: cluster.n_home, None, None] * torch.eye(3, dtype=response.dtype)
 
 
-def _respond_to_home(cluster: Cluster, polarization: Tensor) -> Tensor:
+def respond_to_home(cluster: Cluster, polarization: Tensor) -> Tensor:
     """Differentiate the dipole of the home cell with respect to every image of each atom."""
     rows = []
     for axis in range(3):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from .kit import CHECKS, check_rotation, evaluate, random_rotation
-from .systems import make_model, molecule
+from bec_mace.testing.physics import CHECKS, check_rotation, evaluate, random_rotation
+from bec_mace.testing.small_models import copy_model, make_model
+from bec_mace.testing.structures import molecule
 
 MODELS = {
     "monopole": (("monopole",), "none"),
@@ -18,14 +20,16 @@ MODELS = {
     "polarizability": (("dipole", "polarizability"), "none"),
     "all": (("monopole", "charge_transfer", "dipole", "energy"), "none"),
     "default rule": (("monopole", "direct", "energy"), None),
+    "from outside": (("dipole", "tests.outside_head:MomentsHead"), "none"),
 }
 
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", MODELS)
-def test_every_head(name: str, check: str) -> None:
+def test_every_head(name: str, check: str, device: torch.device) -> None:
     heads, rule = MODELS[name]
-    CHECKS[check](make_model(heads, acoustic_sum_rule=rule))
+    model = make_model(heads, acoustic_sum_rule=rule)
+    CHECKS[check](model if device.type == "cpu" else copy_model(model).to(device))
 
 
 def test_random_rotation_is_proper() -> None:

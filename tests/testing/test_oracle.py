@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bec_mace.data import Frame, build_graph
-
-from .oracle import build_cluster, oracle, subtract_mean
-from .systems import ALL_HEADS, FRAMES, HEAD_SETS, PERIODIC, make_model, molecule, rocksalt, triclinic_pair
+from bec_mace.testing.oracle import build_cluster, oracle, subtract_mean
+from bec_mace.testing.small_models import ALL_HEADS, HEAD_SETS, make_model
+from bec_mace.testing.structures import FRAMES, PERIODIC, molecule, rocksalt, triclinic_pair
 
 TOLERANCE = 1e-10
 
