@@ -233,4 +233,5 @@ def _without_lattice_vectors(step: np.ndarray, cell: np.ndarray, pbc: np.ndarray
     rows = cell[pbc]
     if not len(rows):
         return step
-    return step - np.rint(step @ np.linalg.pinv(rows)) @ rows
+    result: np.ndarray = step - np.rint(step @ np.linalg.pinv(rows)) @ rows
+    return result

@@ -12,18 +12,6 @@ HARTREE = 27.211386245988
 BOHR = 0.529177210903
 """One bohr, in Å."""
 
-DEBYE = 0.20819433442462576
-"""One debye, in e Å."""
-
-ATOMIC_FIELD = HARTREE / BOHR
-"""One atomic unit of electric field, in V/Å."""
-
-ATOMIC_DIPOLE = BOHR
-"""One atomic unit of dipole moment, in e Å."""
-
-ATOMIC_POLARIZABILITY = BOHR**3
-"""One atomic unit of polarizability, in Å^3."""
-
 COULOMB_CONSTANT = HARTREE * BOHR
 """e^2 / (4 pi epsilon_0), in eV Å."""
 

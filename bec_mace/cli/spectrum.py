@@ -152,7 +152,8 @@ def _read(runs: tuple[str, ...], model: str | None, time_step: float | None, vel
 def _with_progress(results: Iterable[Any]) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return tqdm(results, unit="frame", disable=not sys.stderr.isatty())
+    result: Iterable[Any] = tqdm(results, unit="frame", disable=not sys.stderr.isatty())
+    return result
 
 
 def _describe(meta: dict[str, Any]) -> str:

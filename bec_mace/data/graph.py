@@ -56,13 +56,6 @@ class Graph:
         """Number of atoms of each frame, of shape (n_frames,)."""
         return torch.bincount(self.frame_index, minlength=self.n_frames)
 
-    def edge_vectors(self) -> Tensor:
-        """Receiver minus sender image, of shape (n_edges, 3), in Å; differentiable in ``positions``."""
-        sender, receiver = self.edge_index
-        cell = self.cell[self.frame_index[receiver]]
-        shift = torch.einsum("ei,eij->ej", self.edge_shifts, cell)
-        return self.positions[receiver] - self.positions[sender] - shift
-
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
         """Copy to a device, with all floating-point tensors in ``dtype``."""
 

@@ -114,4 +114,5 @@ def temperature(atoms: Atoms) -> float:
     momenta, masses = atoms.get_momenta(), atoms.get_masses()
     total = momenta.sum(axis=0) if len(atoms) > 1 else np.zeros(3)
     energy = 0.5 * float(np.sum(momenta**2 / masses[:, None])) - 0.5 * float(total @ total) / masses.sum()
-    return 2 * energy / (3 * max(len(atoms) - 1, 1) * units.kB)
+    result: float = 2 * energy / (3 * max(len(atoms) - 1, 1) * units.kB)
+    return result

@@ -169,7 +169,8 @@ def build_calculator(config: PotentialConfig, device: str, precision: str) -> Ba
                             "check its arguments") from error
     if not hasattr(calculator, "get_property"):
         raise DynamicsError(f"potential.calculator: {name} gives no ASE calculator but {type(calculator).__name__}")
-    return calculator
+    result: BaseCalculator = calculator
+    return result
 
 
 def build_field(config: FieldConfig | None) -> ElectricField | None:

@@ -349,7 +349,8 @@ def _stress(virial: Tensor, graph: Graph) -> Tensor:
     volume = torch.linalg.det(graph.cell).abs()
     if bool((volume == 0).any()) or not bool(graph.pbc.all()):
         raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
-    return 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
+    result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
+    return result
 
 
 def _detach(value: Any) -> Any:

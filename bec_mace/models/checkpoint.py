@@ -192,4 +192,5 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path}: format version {version}, this package reads {FORMAT_VERSION}; "
             "install the version of bec_mace that wrote it, or save the model again.")
-    return description
+    result: dict[str, Any] = description
+    return result

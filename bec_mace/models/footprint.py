@@ -53,17 +53,6 @@ def estimate_memory(
     return round(share * of_block + work + kept)
 
 
-def bytes_per_edge(model: PolarizationModel, properties: Collection[str]) -> float:
-    """Bytes of an evaluation of all atoms at once for each edge."""
-    return _Sizes.of(model, properties, False).edge_bytes()
-
-
-def bytes_per_atom(model: PolarizationModel, properties: Collection[str]) -> float:
-    """Bytes of an evaluation of all atoms at once for each atom, beside those of its edges."""
-    sizes = _Sizes.of(model, properties, False)
-    return sizes.itemsize * (sizes.at_atom + sizes.kept)
-
-
 def choose_block_size(
     model: PolarizationModel, n_atoms: int, n_edges: int, properties: Collection[str], free_bytes: int
 ) -> int | None:

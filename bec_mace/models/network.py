@@ -32,7 +32,8 @@ class LayerStage:
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours gather."""
-        return self.layer.prepare(node_feats)
+        result: Tensor = self.layer.prepare(node_feats)
+        return result
 
     def propagate(
         self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments

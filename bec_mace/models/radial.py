@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
         slopes: Of the shape of ``values``; may depend on parameters, and is a constant in ``lengths``: second derivatives by
             the distance are not represented.
     """
-    out: Tensor = _WithDerivative.apply(lengths, values, slopes)
+    out: Tensor = apply_function(_WithDerivative, lengths, values, slopes)
     return out
 
 

@@ -10,13 +10,12 @@ n_atoms counts the atoms of all frames. Attributes of the file: ``format``, ``fo
 ``precision``, ``structures`` (the files that were read) and ``index_order`` of Born effective charges. Labels and metadata
 of the structures are not copied; frames are in the order of the files.
 
-The file is written in the single-writer multiple-reader mode: what was flushed is there, also after a kill. Offsets are
-written last; a frame without them is not there.
+The file can be read while it grows, see :mod:`bec_mace.storage.growing_tables`. Offsets are written last; a frame without them
+is not there.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,12 @@ import numpy as np
 from bec_mace.data import Frame
 from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
+from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables
 
 FORMAT = "bec_mace predictions"
 FORMAT_VERSION = 1
 
+_CLOCK = "offsets"
 _STRUCTURE = {"atomic_numbers": "atom", "positions": "atom", "cell": "frame", "pbc": "frame"}
 _ROWS = {"atom": 4096, "frame": 256}
 _ATOMS_IN_MEMORY = 200_000
@@ -103,14 +104,15 @@ class Hdf5Part:
 
     def __init__(self, path: Path, place: int, description: Mapping[str, Any]) -> None:
         self._path, self._description, self._place = path, dict(description), place
-        self._file: h5py.File | None = None
+        self._tables: GrowingTables | None = None
         self._waiting: list[Block] = []
         if place:
             # A file whose writer was killed cannot be opened for writing again, so what it holds goes into a new one.
             with _open(path) as file:
                 for block in _blocks(file, 0, place):
                     self._write(block)
-            os.replace(self._new, path)
+            if self._tables is not None:
+                self._tables.place()
 
     def append(self, frame: Frame, result: Mapping[str, Any]) -> int:
         """Add a frame and give the place behind it; it stays in memory until :meth:`flush`."""
@@ -126,20 +128,16 @@ class Hdf5Part:
         """Write what is in memory."""
         if not self._waiting:
             return
-        begins = self._file is None
+        begins = self._tables is None
         self._write(_joined(self._waiting))
         self._waiting.clear()
-        if begins:
-            os.replace(self._new, self._path)
-
-    @property
-    def _new(self) -> Path:
-        return self._path.with_name(f".{self._path.name}.new")
+        if begins and self._tables is not None:
+            self._tables.place()
 
     def close(self) -> None:
         """Close the file; what is in memory is lost."""
-        if self._file is not None:
-            self._file.close()
+        if self._tables is not None:
+            self._tables.close()
 
     @staticmethod
     def length(path: Path) -> int:
@@ -178,35 +176,18 @@ class Hdf5Part:
                 reader.close()
 
     def _write(self, block: Block) -> None:
-        file = self._file = self._file or self._create(block)
-        start = {"frame": _length(file), "atom": int(file["offsets"][-1])}
-        for name, rows in block.arrays.items():
-            first = start[_per(name)]
-            file[name].resize(first + len(rows), axis=0)
-            file[name][first:] = rows
-        file.flush()
-        offsets = start["atom"] + block.offsets[1:]
-        file["offsets"].resize(start["frame"] + 1 + len(offsets), axis=0)
-        file["offsets"][start["frame"] + 1:] = offsets
-        file.flush()
+        tables = self._tables = self._tables or self._create(block)
+        tables.append({**block.arrays, _CLOCK: int(tables.last(_CLOCK)) + block.offsets[1:]})
 
-    def _create(self, block: Block) -> h5py.File:
+    def _create(self, block: Block) -> GrowingTables:
         """An empty file for rows like these, open for appending."""
-        file = h5py.File(self._new, "w", libver="latest", locking=False)
-        file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "index_order": "polarization_first",
-                           **self._description})
-        file.create_dataset("offsets", data=np.zeros(1, dtype=np.int64), maxshape=(None,), chunks=(_ROWS["frame"],),
-                            fillvalue=-1)
+        tables = {_CLOCK: Table((), np.dtype(np.int64), _ROWS["frame"], missing=-1)}
         for name, rows in block.arrays.items():
-            per, shape = _per(name), rows.shape[1:]
-            dataset = file.create_dataset(name, shape=(0, *shape), maxshape=(None, *shape), chunks=(_ROWS[per], *shape),
-                                          dtype=rows.dtype)
-            dataset.attrs["per"] = per
-            dataset.attrs["unit"] = PROPERTIES[name].unit if name in PROPERTIES else \
-                "Å" if name in ("positions", "cell") else ""
-        file.swmr_mode = True
-        file.flush()
-        return file
+            unit = PROPERTIES[name].unit if name in PROPERTIES else "Å" if name in ("positions", "cell") else ""
+            tables[name] = Table(rows.shape[1:], rows.dtype, _ROWS[_per(name)], attributes={"per": _per(name), "unit": unit})
+        return GrowingTables(self._path, tables, _CLOCK, {
+            "format": FORMAT, "format_version": FORMAT_VERSION, "index_order": "polarization_first", **self._description,
+        }, {_CLOCK: np.zeros(1, dtype=np.int64)})
 
 
 class _Reader:
@@ -240,36 +221,19 @@ def _open(path: Path) -> h5py.File:
     """Open for reading, whether it was closed, is being written, or lost its writer."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    for swmr in (True, False):
-        try:
-            file = h5py.File(path, "r", swmr=swmr, locking=False)
-            break
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-    else:
-        raise DataError(f"{path}: HDF5 cannot read it ({reason})")
-    if file.attrs.get("format", "") != FORMAT:
-        raise DataError(f"{path}: is an HDF5 file, but not one of bec_mace's predictions")
-    version = int(file.attrs["format_version"])
-    if version != FORMAT_VERSION:
-        raise DataError(f"{path}: has format version {version}, this bec_mace reads {FORMAT_VERSION}; update bec_mace")
-    return file
+    return open_tables(path, FORMAT, FORMAT_VERSION, "predictions", DataError)
 
 
 def _length(file: h5py.File) -> int:
-    """Number of complete frames; an offset that was not written reads as -1."""
-    offsets = file["offsets"]
-    n_offsets = len(offsets)
-    while n_offsets > 1 and offsets[n_offsets - 1] < 0:
-        n_offsets -= 1
-    return max(0, n_offsets - 1)
+    """Number of complete frames."""
+    return max(0, complete_rows(file[_CLOCK], -1) - 1)
 
 
 def _blocks(file: h5py.File, first: int, last: int) -> Iterator[Block]:
     """Frames from one number to another, as many at once as may be in memory."""
-    names = [name for name in file if name != "offsets"]
+    names = [name for name in file if name != _CLOCK]
     while first < last:
-        offsets = file["offsets"][first : min(last, first + _ATOMS_IN_MEMORY) + 1]
+        offsets = file[_CLOCK][first : min(last, first + _ATOMS_IN_MEMORY) + 1]
         count = max(1, int(np.searchsorted(offsets, offsets[0] + _ATOMS_IN_MEMORY, side="right")) - 1)
         rows = {"frame": slice(first, first + count), "atom": slice(int(offsets[0]), int(offsets[count]))}
         yield Block(offsets[: count + 1] - offsets[0], {name: file[name][rows[_per(name)]] for name in names})

@@ -133,7 +133,8 @@ def spectral_density(correlation: np.ndarray, sampling_interval: float, spacing:
     windowed = correlation * lag_window(correlation.shape[-1] - 1, window)
     angle = 2.0 * np.pi * SPEED_OF_LIGHT * spacing * sampling_interval
     one_sided = _transform(windowed.shape[-1], n_points, angle)(windowed).real
-    return sampling_interval * (2.0 * one_sided - windowed[..., :1])
+    result: np.ndarray = sampling_interval * (2.0 * one_sided - windowed[..., :1])
+    return result
 
 
 @lru_cache(maxsize=8)

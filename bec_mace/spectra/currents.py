@@ -11,7 +11,6 @@ what was flushed is there, and nothing else. The times of the rows are written l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ase.data import atomic_numbers
 
 from bec_mace.errors import SpectrumError
 from bec_mace.storage.files import replace_file
+from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables
 
 FORMAT = "bec_mace currents"
 FORMAT_VERSION = 1
@@ -117,8 +117,7 @@ class Currents:
         """
         file_path = find(path)
         with _open(file_path) as file:
-            _check_format(file, file_path)
-            rows = _rows(file)
+            rows = complete_rows(file["time"], np.nan)
             field = file["field"][:rows]
             return cls(
                 time=file["time"][:rows],
@@ -188,7 +187,7 @@ class CurrentsWriter:
         if self.path.exists() and not resume:
             raise SpectrumError(f"{self.path}: is there already; resume the run or remove the file")
         # A file whose writer was killed cannot be opened for writing again, so what it holds goes into a new one.
-        self._file = self._create(self._kept() if self.path.exists() else {})
+        self._tables = self._create(self._kept() if self.path.exists() else {})
 
     def __enter__(self) -> CurrentsWriter:
         return self
@@ -198,7 +197,7 @@ class CurrentsWriter:
 
     def __len__(self) -> int:
         """Number of rows, those in memory included."""
-        return len(self._file["time"]) + len(self._buffer)
+        return self._tables.length("time") + len(self._buffer)
 
     def append(self, time: float, current: np.ndarray, temperature: float, volume: float, potential_energy: float,
                kinetic_energy: float, field: np.ndarray | Sequence[float] = (0.0, 0.0, 0.0)) -> None:
@@ -230,14 +229,7 @@ class CurrentsWriter:
         """Write the rows that are still in memory."""
         if not self._buffer:
             return
-        start = len(self._file["time"])
-        for name in self._shapes:
-            if name == "time":
-                self._file.flush()
-            rows = np.stack([row[name] for row in self._buffer])
-            self._file[name].resize(start + len(rows), axis=0)
-            self._file[name][start:] = rows
-        self._file.flush()
+        self._tables.append({name: np.stack([row[name] for row in self._buffer]) for name in self._shapes})
         self._buffer.clear()
 
     def truncate(self, n_rows: int) -> None:
@@ -251,49 +243,32 @@ class CurrentsWriter:
             raise SpectrumError(f"{self.path}: has {len(self)} rows, cannot keep {n_rows}; it does not belong to this run")
         if n_rows == len(self):
             return
-        kept = {name: self._file[name][:n_rows] for name in self._shapes}
-        self._file.close()
-        self._file = self._create(kept)
-
-    def truncate_after(self, time: float) -> None:
-        """Keep the rows up to and with a time, in fs."""
-        self.flush()
-        limit = time + 0.5 * float(self._attrs["sampling_interval_fs"])
-        self.truncate(int(np.count_nonzero(self._file["time"][:] < limit)))
+        kept = {name: self._tables[name][:n_rows] for name in self._shapes}
+        self._tables.close()
+        self._tables = self._create(kept)
 
     def close(self) -> None:
         """Write what is in memory and close the file; a second call does nothing."""
-        if self._file:
+        if self._tables.is_open:
             self.flush()
-            self._file.close()
+            self._tables.close()
 
     def _kept(self) -> dict[str, np.ndarray]:
         with _open(self.path) as file:
-            _check_format(file, self.path)
             for name in ("elements", "counts", "sampling_interval_fs"):
                 there, here = _plain(file.attrs[name]), _plain(self._attrs[name])
                 if there != here:
                     raise SpectrumError(f"{self.path}: {name} of the file is {there}, of this run {here}; "
                                         "resume with the structure and the stride that the run began with")
-            rows = _rows(file)
+            rows = complete_rows(file["time"], np.nan)
             return {name: file[name][:rows] for name in self._shapes}
 
-    def _create(self, rows: dict[str, np.ndarray]) -> h5py.File:
+    def _create(self, rows: dict[str, np.ndarray]) -> GrowingTables:
         """A new file with these rows, put in place when it is complete, open for appending."""
-        partial = self.path.with_name(f".partial-{self.path.name}")
-        # A temporary name that a killed run left behind is overwritten.
-        file = h5py.File(partial, "w", libver="latest", locking=False)
-        file.attrs.update(self._attrs)
-        for name, shape in self._shapes.items():
-            file.create_dataset(name, shape=(0, *shape), maxshape=(None, *shape), chunks=(_CHUNK, *shape), dtype="f8",
-                                fillvalue=np.nan)
-            if len(rows.get(name, ())):
-                file[name].resize(len(rows[name]), axis=0)
-                file[name][:] = rows[name]
-        file.swmr_mode = True
-        file.flush()
-        os.replace(partial, self.path)
-        return file
+        tables = {name: Table(shape, np.dtype("f8"), _CHUNK, np.nan) for name, shape in self._shapes.items()}
+        made = GrowingTables(self.path, tables, "time", self._attrs, rows)
+        made.place()
+        return made
 
 
 def find(path: str | Path) -> Path:
@@ -326,28 +301,7 @@ def _attributes(elements: Sequence[str], counts: Sequence[int], sampling_interva
 
 
 def _open(path: Path) -> h5py.File:
-    """Open for reading, whether it was closed, is being written, or lost its writer."""
-    for swmr in (True, False):
-        try:
-            return h5py.File(path, "r", swmr=swmr, locking=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-    raise SpectrumError(f"{path}: HDF5 cannot read it ({reason})")
-
-
-def _check_format(file: h5py.File, path: Path) -> None:
-    if _text(file.attrs.get("format", "")) != FORMAT:
-        raise SpectrumError(f"{path}: is an HDF5 file, but not one of bec_mace's currents")
-    version = int(file.attrs["format_version"])
-    if version != FORMAT_VERSION:
-        raise SpectrumError(f"{path}: has format version {version}, this bec_mace reads {FORMAT_VERSION}; update bec_mace")
-
-
-def _rows(file: h5py.File) -> int:
-    """Number of complete rows: times are written last, and a time that was not written reads as nan."""
-    times = file["time"][:]
-    missing = np.isnan(times)
-    return int(np.argmax(missing)) if missing.any() else len(times)
+    return open_tables(path, FORMAT, FORMAT_VERSION, "currents", SpectrumError)
 
 
 def _plain(value: Any) -> Any:

@@ -185,7 +185,8 @@ def _same_atoms(structures: Iterable[Atoms], path: Path) -> Iterator[Atoms]:
 def _find_velocities(atoms: Atoms, path: Path, unit: str | None) -> np.ndarray | None:
     """Velocities in Å/fs, or None where the file has none."""
     if atoms.has("momenta"):
-        return atoms.get_velocities() * ase.units.fs
+        result: np.ndarray | None = atoms.get_velocities() * ase.units.fs
+        return result
     for name in _COLUMNS:
         if name in atoms.arrays:
             if unit is None:

@@ -51,7 +51,8 @@ def build_optimizer(
         raise TrainingError("optimizer: the model has no trainable parameter")
     if name == "soap":
         return SOAP(groups, matrix_blocks(model), lr=learning_rate)
-    return _ADAMS[name](groups, lr=learning_rate, amsgrad=amsgrad, foreach=True)
+    result: torch.optim.Optimizer = _ADAMS[name](groups, lr=learning_rate, amsgrad=amsgrad, foreach=True)
+    return result
 
 
 class Schedule:

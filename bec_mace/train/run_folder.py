@@ -75,7 +75,8 @@ class RunFolder:
         if not self.last.exists():
             return None
         try:
-            return torch.load(self.last, map_location="cpu", weights_only=True)
+            result: dict[str, Any] | None = torch.load(self.last, map_location="cpu", weights_only=True)
+            return result
         except Exception as error:  # torch raises many kinds for a broken file
             raise TrainingError(f"{self.last}: cannot be read as a checkpoint; delete it to start again") from error
 

@@ -140,7 +140,8 @@ def _adam(state: dict[str, Any], name: str, gradient: Tensor, turned: Tensor, tu
     state[name + "square"].lerp_(turned.square(), 1 - _BETA)
     correction = 1 - _BETA**step
     mean = state[name + "mean"] if turn is None else turn(state[name + "mean"])
-    return (mean / correction) / ((state[name + "square"] / correction).sqrt() + _EPSILON)
+    result: Tensor = (mean / correction) / ((state[name + "square"] / correction).sqrt() + _EPSILON)
+    return result
 
 
 def _follow_eigenvectors(state: dict[str, Any], name: str, side: str) -> None:

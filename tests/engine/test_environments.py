@@ -7,6 +7,7 @@ import torch
 from bec_mace.data import build_graph, collate
 from bec_mace.engine.environments import build_environments
 from bec_mace.testing.structures import ELEMENTS, atom, molecule, triclinic_pair
+from tests.graphs import edge_vectors
 
 R_MAX = 2.6
 
@@ -32,7 +33,7 @@ def test_slots_hold_the_edges_of_the_graph() -> None:
     owner = torch.arange(env.n_atoms).repeat_interleave(env.n_slots)
     ours = {(int(env.order[env.sender[k]]), int(env.order[owner[k]]), *env.vectors[k].numpy().round(9))
             for k in torch.nonzero(env.filled).flatten().tolist()}
-    vectors = graph.edge_vectors().numpy().round(9)
+    vectors = edge_vectors(graph).numpy().round(9)
     assert ours == {(int(s), int(r), *v) for s, r, v in zip(*graph.edge_index, vectors, strict=True)}
 
 

@@ -19,8 +19,6 @@ from bec_mace.data.graph import Graph
 from bec_mace.models import PolarizationModel, build_kernel_model, build_model
 from bec_mace.models import footprint as memory
 from bec_mace.models.footprint import (
-    bytes_per_atom,
-    bytes_per_edge,
     choose_block_size,
     estimate_memory,
     free_memory,
@@ -117,11 +115,12 @@ def test_estimate_of_blocks() -> None:
 
 def test_estimates_grow_with_what_is_asked_for() -> None:
     model = make_model(("monopole", "dipole", "energy"), 3)
-    of_edge = [bytes_per_edge(model, wanted) for wanted in (("charges",), ("forces",), Z, (*Z, "forces"))]
-    of_atom = [bytes_per_atom(model, wanted) for wanted in (("charges",), ("forces",), Z, (*Z, "forces"))]
+    wants = (("charges",), ("forces",), Z, (*Z, "forces"))
+    of_edge = [estimate_memory(model, 0, 10_000, wanted) for wanted in wants]
+    of_atom = [estimate_memory(model, 10_000, 0, wanted) for wanted in wants]
     assert of_edge == sorted(set(of_edge)) and of_atom == sorted(set(of_atom))
     single = make_model(("monopole", "dipole", "energy"), 3, dtype=torch.float32)
-    assert bytes_per_edge(single, Z) < 0.6 * bytes_per_edge(model, Z)
+    assert estimate_memory(single, 0, 10_000, Z) < 0.6 * estimate_memory(model, 0, 10_000, Z)
 
 
 def test_a_block_is_as_large_as_the_memory_allows() -> None:

@@ -79,7 +79,7 @@ def test_a_killed_writer_leaves_what_it_flushed_and_can_go_on(tmp_path):
 def test_truncate(tmp_path):
     with new(tmp_path / "c.h5") as writer:
         fill(writer, 0, 50)
-        writer.truncate_after(20.0)
+        writer.truncate(41)
         assert len(writer) == 41
         writer.truncate(41)
         with pytest.raises(SpectrumError, match="has 41 rows, cannot keep 42; it does not belong to this run"):

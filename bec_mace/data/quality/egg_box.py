@@ -67,7 +67,8 @@ class EggBox:
             for number, values in self.amplitudes.items():
                 amplitudes[frame.atomic_numbers == number] = values
         shares = amplitudes * np.cos(2 * np.pi * np.array(self.grid) * scaled)
-        return np.einsum("jk,ka,kb->jab", shares, normals, normals)
+        result: np.ndarray = np.einsum("jk,ka,kb->jab", shares, normals, normals)
+        return result
 
     def text(self) -> str:
         """What was found, for a person."""
@@ -135,7 +136,8 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
 
 def _along(normals: np.ndarray, tensors: np.ndarray) -> np.ndarray:
     """The sum of tensors of shape (n_atoms, 3, 3) along each of three directions."""
-    return np.einsum("ka,ab,kb->k", normals, tensors.sum(axis=0), normals)
+    result: np.ndarray = np.einsum("ka,ab,kb->k", normals, tensors.sum(axis=0), normals)
+    return result
 
 
 def _lattice(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,7 +168,8 @@ def _cosine_sums(frame: Frame, scaled: np.ndarray, elements: np.ndarray, lowest:
     """Sums of cos(2 pi n s) over the atoms of each element, of shape (n_counts, n_elements, n_axes)."""
     counts = np.arange(lowest, highest + 1)[:, None, None]
     cosines = np.cos(2 * np.pi * counts * scaled)
-    return np.einsum("njk,jz->nzk", cosines, (frame.atomic_numbers[:, None] == elements).astype(float))
+    result: np.ndarray = np.einsum("njk,jz->nzk", cosines, (frame.atomic_numbers[:, None] == elements).astype(float))
+    return result
 
 
 def _regress(values: np.ndarray, cosines: np.ndarray) -> tuple[int, np.ndarray] | None:

@@ -57,7 +57,8 @@ def rotation_residual(frame: Frame, charges: np.ndarray) -> np.ndarray:
     # A neutral molecule may be shifted. Its middle is the origin where errors of the labels count least.
     positions = frame.positions - frame.positions.mean(axis=0)
     left = np.einsum("jab,bcd,jd->ac", charges, _LEVI_CIVITA, positions)
-    return left - np.einsum("acd,d->ac", _LEVI_CIVITA, frame.labels["dipole"])
+    result: np.ndarray = left - np.einsum("acd,d->ac", _LEVI_CIVITA, frame.labels["dipole"])
+    return result
 
 
 def check_rotation(frames: Sequence[Frame]) -> RotationCheck | None:

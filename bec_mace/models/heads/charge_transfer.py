@@ -58,7 +58,8 @@ class FlowStage(torch.nn.Module):
         """Sender's part, of shape (1 or 4, n_atoms, n_hidden)."""
         scalars = self.sender(node_feats[:, :1])
         if self.place is None:
-            return scalars.transpose(0, 1)
+            result: Tensor = scalars.transpose(0, 1)
+            return result
         return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1).transpose(0, 1)
 
     def propagate(
@@ -83,4 +84,5 @@ class FlowStage(torch.nn.Module):
             own = self.receiver_vectors(node_feats[:, self.place])
             value = value + unit @ own - (unit.permute(2, 0, 1).unsqueeze(3) * hidden[1:]).sum(dim=0)
         value = self.mix(torch.nn.functional.silu(value))
-        return (value.view(-1, self.n_hidden) * self.radial(radial)).sum(dim=-1)
+        result: Tensor = (value.view(-1, self.n_hidden) * self.radial(radial)).sum(dim=-1)
+        return result

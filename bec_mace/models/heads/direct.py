@@ -37,4 +37,5 @@ class DirectHead(Head):
         scalars, vectors = node_feats[:, 0], node_feats[:, self.place]
         gates = self.gate(scalars).unsqueeze(1) / vectors.shape[2] ** 0.5
         outer = torch.bmm(self.left(vectors) * gates, self.right(vectors).transpose(1, 2))
-        return outer + self.scalar(scalars).unsqueeze(2) * torch.eye(3, dtype=outer.dtype, device=outer.device)
+        result: Tensor = outer + self.scalar(scalars).unsqueeze(2) * torch.eye(3, dtype=outer.dtype, device=outer.device)
+        return result

@@ -87,4 +87,5 @@ class ScalarReadouts(torch.nn.Module):
 
     def forward(self, layer: int, node_feats: Tensor) -> Tensor:
         """Of shape (n_atoms,), from the scalars of node features."""
-        return self.layers[layer](node_feats[:, 0]).squeeze(-1)
+        result: Tensor = self.layers[layer](node_feats[:, 0]).squeeze(-1)
+        return result

@@ -65,7 +65,8 @@ class Density(torch.nn.Module):
     def values(self, vectors: Tensor) -> Tensor:
         """What a neighbour adds to the density, of shape (n, n_components)."""
         radial, _ = self.radial(torch.linalg.vector_norm(vectors, dim=1))
-        return radial[:, self._radial_of] * harmonic_values(vectors, self.max_l)[:, self._harmonic_of]
+        result: Tensor = radial[:, self._radial_of] * harmonic_values(vectors, self.max_l)[:, self._harmonic_of]
+        return result
 
     def forward(self, env: Environments, sender_element: Tensor) -> Tensor:
         """Densities of all atoms, of shape (n_atoms, n_elements, n_components), without a graph.

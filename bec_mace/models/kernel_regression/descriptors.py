@@ -173,4 +173,5 @@ def coupling(degree: int) -> Tensor:
     values = harmonic_values(points, degree + 1)
     weighted = values[:, degree**2 : (degree + 1) ** 2] * torch.from_numpy(np.repeat(weights, len(angles))).unsqueeze(1)
     found = torch.einsum("gm,gp,ga->mpa", weighted, values[:, (degree + 1) ** 2 :], points)
-    return found * math.sqrt(3) / torch.linalg.vector_norm(found)
+    result: Tensor = found * math.sqrt(3) / torch.linalg.vector_norm(found)
+    return result

@@ -58,7 +58,8 @@ def one_axis(vectors: Tensor) -> Tensor:
     turn = lengths.gather(1, axes.unsqueeze(1)).squeeze(1)
     axes = torch.where(turn < _FLAT * longest, where, axes)
     chosen = vectors[torch.arange(len(axes), device=axes.device), axes]
-    return chosen / torch.linalg.vector_norm(chosen, dim=1, keepdim=True).clamp(min=torch.finfo(chosen.dtype).tiny)
+    result: Tensor = chosen / torch.linalg.vector_norm(chosen, dim=1, keepdim=True).clamp(min=torch.finfo(chosen.dtype).tiny)
+    return result
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:

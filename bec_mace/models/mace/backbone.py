@@ -380,7 +380,8 @@ class Backbone(torch.nn.Module):
         linear = self.node_embedding.linear
         (weight,), (instruction,) = list(linear.weight_views()), linear.instructions
         mixed = weight if self.element_mixing is None else self.element_mixing @ weight
-        return (mixed * instruction.path_weight)[atoms.species].unsqueeze(1)
+        result: Tensor = (mixed * instruction.path_weight)[atoms.species].unsqueeze(1)
+        return result
 
     def embed_edges(self, vectors: Tensor, env: Environments) -> EdgeFeatures:
         """Functions of edge vectors of shape (n_edges, 3) that all layers share."""
@@ -394,4 +395,5 @@ class Backbone(torch.nn.Module):
 
     def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> Tensor:
         place = lengths if mean_radii is None else self._stretch * transform_agnesi(lengths, mean_radii)
-        return self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)
+        result: Tensor = self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)
+        return result

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
 
@@ -73,7 +74,7 @@ class Convolution:
         Returns:
             Of shape (n_atoms, n_message_components, n_channels).
         """
-        out: Tensor = _Convolve.apply(sender_feats, harmonics, weights, self.couplings(harmonics), self)
+        out: Tensor = apply_function(_Convolve, sender_feats, harmonics, weights, self.couplings(harmonics), self)
         return out
 
     def pull(
@@ -93,7 +94,7 @@ class Convolution:
             Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
             (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
         """
-        out: tuple[Tensor | None, Tensor, Tensor] = _Pull.apply(
+        out: tuple[Tensor | None, Tensor, Tensor] = apply_function(_Pull, 
             sender_feats, harmonics, weights, slopes, cotangents, self.couplings(harmonics), self, features)
         return out
 

@@ -46,4 +46,5 @@ def mix_elements(elements: Sequence[int], correlation: float) -> Tensor:
     identity = torch.eye(len(places), dtype=torch.float64)
     covariance = correlation * torch.exp(-0.5 * distances.square()) + (1 - correlation) * identity
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.sqrt()) @ vectors.T
+    result: Tensor = (vectors * values.sqrt()) @ vectors.T
+    return result

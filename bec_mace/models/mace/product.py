@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, permutations
 from typing import Any
 
+from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def monomials(values: Tensor, degree: int) -> list[Tensor]:
     starts = list(range(n))
     for _ in range(degree - 1):
         last = blocks[-1]
-        blocks.append(_Raise.apply(values, last, starts))
+        blocks.append(apply_function(_Raise, values, last, starts))
         sizes = [last.shape[1] - start for start in starts]
         starts = [sum(sizes[:m]) for m in range(n)]
     return blocks
@@ -58,8 +59,8 @@ class _Raise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (values, last), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (_ByComponent.apply(last, cotangent, ctx.starts) if wanted[0] else None,
-                _ByMonomial.apply(values, cotangent, ctx.starts, last.shape[1]) if wanted[1] else None, None)
+        return (apply_function(_ByComponent, last, cotangent, ctx.starts) if wanted[0] else None,
+                apply_function(_ByMonomial, values, cotangent, ctx.starts, last.shape[1]) if wanted[1] else None, None)
 
 
 class _ByComponent(torch.autograd.Function):
@@ -75,8 +76,8 @@ class _ByComponent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (last, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (_ByMonomial.apply(cotangent, raised, ctx.starts, last.shape[1]) if wanted[0] else None,
-                _Raise.apply(cotangent, last, ctx.starts) if wanted[1] else None, None)
+        return (apply_function(_ByMonomial, cotangent, raised, ctx.starts, last.shape[1]) if wanted[0] else None,
+                apply_function(_Raise, cotangent, last, ctx.starts) if wanted[1] else None, None)
 
 
 class _ByMonomial(torch.autograd.Function):
@@ -94,8 +95,8 @@ class _ByMonomial(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (values, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (_ByComponent.apply(cotangent, raised, ctx.starts) if wanted[0] else None,
-                _Raise.apply(values, cotangent, ctx.starts) if wanted[1] else None, None, None)
+        return (apply_function(_ByComponent, cotangent, raised, ctx.starts) if wanted[0] else None,
+                apply_function(_Raise, values, cotangent, ctx.starts) if wanted[1] else None, None, None)
 
 
 def _suffixes(starts: list[int], n_monomials: int) -> Iterator[tuple[int, slice, slice]]:
@@ -169,7 +170,7 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
         by_atom = block.shape[0] < _FEW_ATOMS * len(inside)
         products = monomials(_lay_out(block.permute(2, 1, 0), by_atom), len(stacks))
         # Degree by degree: joining them would cost as much as the products, and more in a pull-back.
-        parts.append(_sum([_Polynomials.apply(stack, product, inside, by_atom)
+        parts.append(_sum([apply_function(_Polynomials, stack, product, inside, by_atom)
                            for stack, product in zip(stacks, products, strict=True)]))
     return _join(parts, 2).permute(2, 1, 0)
 
@@ -231,8 +232,8 @@ class _Polynomials(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (matrices, products), wanted = ctx.saved_tensors, ctx.needs_input_grad
         cotangent = _lay_out(cotangent, ctx.by_atom)
-        return (_OuterProducts.apply(cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                _Polynomials.apply(matrices.mT, cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
+        return (apply_function(_OuterProducts, cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
+                apply_function(_Polynomials, matrices.mT, cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
                 None, None)
 
 
@@ -254,8 +255,8 @@ class _OuterProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (left, right), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (_Polynomials.apply(cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                _Polynomials.apply(cotangent.mT, left, ctx.counts, ctx.by_atom) if wanted[1] else None,
+        return (apply_function(_Polynomials, cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
+                apply_function(_Polynomials, cotangent.mT, left, ctx.counts, ctx.by_atom) if wanted[1] else None,
                 None, None)
 
 
@@ -279,7 +280,7 @@ def contract_constants(values: Tensor, slopes: Sequence[Sequence[Tensor]], count
         counts: As there.
         n_out: Number of polynomials.
     """
-    out: Tensor = _Constants.apply(values, slopes, list(counts), n_out)
+    out: Tensor = apply_function(_Constants, values, slopes, list(counts), n_out)
     return out
 
 
@@ -310,7 +311,7 @@ class _Constants(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None, None]:
-        return _PullPolynomials.apply(cotangent, *ctx.saved_tensors), None, None, None
+        return apply_function(_PullPolynomials, cotangent, *ctx.saved_tensors), None, None, None
 
 
 class _PullPolynomials(torch.autograd.Function):

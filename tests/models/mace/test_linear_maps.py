@@ -17,13 +17,14 @@ from bec_mace.models.network import LayerStage
 from bec_mace.testing.oracle import mace_features
 from bec_mace.testing.small_models import make_model
 from bec_mace.testing.structures import molecule, slab, triclinic, triclinic_pair
+from tests.graphs import edge_vectors
 
 
 def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
     """Largest difference of the features of any layer, in training and in inference."""
     graph = collate([build_graph(frame, model.r_max) for frame in frames])
     env = build_environments(graph, model._species(graph), len(model.elements), model.r_max)
-    expected, _ = mace_features(model, graph.atomic_numbers, graph.edge_vectors(), *graph.edge_index)
+    expected, _ = mace_features(model, graph.atomic_numbers, edge_vectors(graph), *graph.edge_index)
     assert len(expected) == model.config.num_interactions
     errors = []
     for frozen in (False, True):
@@ -56,7 +57,7 @@ def test_pseudovectors_live() -> None:
     """With correlation 3 the 1e features are not zero, so their kernels are tested too."""
     model = make_model(("monopole",), 2, hidden_irreps="2x0e + 2x1o + 2x1e", correlation=3)
     graph = build_graph(molecule(), model.r_max)
-    features, _ = mace_features(model, graph.atomic_numbers, graph.edge_vectors(), *graph.edge_index)
+    features, _ = mace_features(model, graph.atomic_numbers, edge_vectors(graph), *graph.edge_index)
     assert features[-1][:, 4:].abs().max() > 1e-4
     assert kernel_error(model, molecule()) < 1e-12
 

@@ -1,0 +1,152 @@
+"""HDF5 files whose tables grow along their first axis, readable at any moment.
+
+They are written in the single-writer multiple-reader mode of HDF5: what was flushed is there, also after a kill. One table, the
+clock, is written last; a row that it lacks is not there. A file whose writer was killed cannot be opened for writing again, so
+who goes on puts what it holds into a new one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bec_mace.errors import BecMaceError
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        shape: Of a row.
+        dtype: Of its numbers.
+        chunk: Rows that the file keeps together.
+        missing: What a row reads as that was not written.
+        attributes: What is written beside it, such as its unit.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk: int
+    missing: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GrowingTables:
+    """A file of tables, open for appending.
+
+    It is made under a temporary name, and put in place by :meth:`place`.
+
+    Args:
+        path: The file.
+        tables: By name.
+        clock: Name of the table that is written last.
+        attributes: Of the file, ``format`` and ``format_version`` among them.
+        rows: Rows that are there from the beginning, by name of the table.
+    """
+
+    def __init__(self, path: Path, tables: Mapping[str, Table], clock: str, attributes: Mapping[str, Any],
+                 rows: Mapping[str, np.ndarray]) -> None:
+        self._path, self._clock = path, clock
+        self._temporary = path.with_name(f".partial-{path.name}")
+        # What a killed run left under the temporary name is overwritten.
+        self._file = h5py.File(self._temporary, "w", libver="latest", locking=False)
+        self._file.attrs.update(attributes)
+        for name, table in tables.items():
+            dataset = self._file.create_dataset(
+                name, shape=(0, *table.shape), maxshape=(None, *table.shape), chunks=(table.chunk, *table.shape),
+                dtype=table.dtype, fillvalue=table.missing)
+            dataset.attrs.update(table.attributes)
+            self._grow(name, rows.get(name, np.empty((0, *table.shape))))
+        self._file.swmr_mode = True
+        self._file.flush()
+
+    def place(self) -> None:
+        """Put the file in place of what is there."""
+        os.replace(self._temporary, self._path)
+
+    def append(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add rows to tables, the clock among them, and write them to the file."""
+        for name, values in rows.items():
+            if name != self._clock:
+                self._grow(name, values)
+        self._file.flush()
+        self._grow(self._clock, rows[self._clock])
+        self._file.flush()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """All rows of a table."""
+        return np.asarray(self._file[name][:])
+
+    def length(self, name: str) -> int:
+        """Number of rows of a table."""
+        return len(self._file[name])
+
+    def last(self, name: str) -> np.ndarray:
+        """The last row of a table."""
+        return np.asarray(self._file[name][-1])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written to."""
+        return bool(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _grow(self, name: str, values: np.ndarray) -> None:
+        if len(values):
+            dataset = self._file[name]
+            start = len(dataset)
+            dataset.resize(start + len(values), axis=0)
+            dataset[start:] = values
+
+
+def open_tables(path: Path, form: str, version: int, noun: str, kind: type[BecMaceError]) -> h5py.File:
+    """Open for reading, whether the file was closed, is being written, or lost its writer.
+
+    Args:
+        path: The file.
+        form: Its attribute ``format``.
+        version: Its attribute ``format_version``.
+        noun: What is in such a file, for messages.
+        kind: Of the error.
+
+    Raises:
+        BecMaceError: Of this kind: HDF5 cannot read it, or it is another file or of another version.
+    """
+    for swmr in (True, False):
+        try:
+            file = h5py.File(path, "r", swmr=swmr, locking=False)
+            break
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+    else:
+        raise kind(f"{path}: HDF5 cannot read it ({reason})")
+    found = file.attrs.get("format", "")
+    if (found.decode() if isinstance(found, bytes) else found) != form:
+        file.close()
+        raise kind(f"{path}: is an HDF5 file, but not one of bec_mace's {noun}")
+    held = int(file.attrs["format_version"])
+    if held != version:
+        file.close()
+        raise kind(f"{path}: has format version {held}, this bec_mace reads {version}; update bec_mace")
+    return file
+
+
+def complete_rows(clock: h5py.Dataset, missing: float) -> int:
+    """Number of rows of the clock that were written."""
+    n_rows = len(clock)
+    while n_rows:
+        value = clock[n_rows - 1]
+        if not (np.isnan(value) if np.isnan(missing) else value == missing):
+            break
+        n_rows -= 1
+    return n_rows
