@@ -77,9 +77,9 @@ def test_one_name_one_meaning():
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
-def test_only_the_backbone_imports_mace():
-    users = {module_name(path) for path in FILES for name in imports_of(parse(path)) if name.split(".")[0] == "mace"}
-    assert users == {"bec_mace.models.mace.backbone"}
+def test_only_one_folder_imports_mace():
+    users = {module_name(path) for path in FILES for name in imports_of(parse(path)) if name.split(".")[0] in ("mace", "e3nn")}
+    assert users == {"bec_mace.models.mace.blocks_of_mace"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

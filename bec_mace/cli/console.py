@@ -6,7 +6,7 @@ import logging
 import sys
 
 
-class _Handler(logging.StreamHandler):
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # no generic type in Python 3.10
     """Writes above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -15,12 +15,13 @@ from bec_mace.lazy import lazy
 
 if TYPE_CHECKING:
     from bec_mace.config.dynamics import MDConfig, load_md_config
-    from bec_mace.dynamics.integrate import Summary, run
+    from bec_mace.dynamics.integrate import run
+    from bec_mace.dynamics.run_report import Summary
 
 __all__ = ["MDConfig", "Summary", "load_md_config", "run"]
 
 # Resolved at first use: the configuration is read without torch.
-_HOME = {"MDConfig": "bec_mace.config.dynamics", "load_md_config": "bec_mace.config.dynamics", "Summary": "integrate",
+_HOME = {"MDConfig": "bec_mace.config.dynamics", "load_md_config": "bec_mace.config.dynamics", "Summary": "run_report",
          "run": "integrate"}
 
 __getattr__, __dir__ = lazy(__name__, _HOME)

@@ -132,7 +132,7 @@ def first_evaluation(config: MDConfig, atoms: Atoms, potential: Potential, step:
     wanted = potential.has_charges and stride is not None and step % stride == 0
     for with_charges in (potential.has_charges, False, potential.has_charges, False, wanted):
         potential.with_charges = with_charges
-        potential.reset()
+        potential.reset()  # type: ignore[no-untyped-call]
         atoms.get_forces(md=True)
 
 

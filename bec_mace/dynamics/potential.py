@@ -44,7 +44,7 @@ class Potential(Calculator):
     implemented_properties = ["energy", "free_energy", "forces", Z, "field_energy", "field_work"]
 
     def __init__(self, inner: BaseCalculator) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
         self.time_fs, self.with_charges, self.evaluations = 0.0, False, 0
         self.bec = inner if isinstance(inner, BECCalculator) else None
@@ -58,7 +58,7 @@ class Potential(Calculator):
         Raises:
             DynamicsError: The energy or a force is not finite.
         """
-        super().calculate(atoms, properties, system_changes)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.evaluations += 1
         if self.bec is not None:
             self.bec.time_fs = self.time_fs

@@ -9,4 +9,4 @@ import torch
 
 def apply_function(function: type[torch.autograd.Function], *arguments: Any) -> Any:
     """The value of a function that brings its own derivative; torch's own ``apply`` has no types."""
-    return function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return function.apply(*arguments)

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from bec_mace.engine.environments import Environments, SortedAtoms
+
+
+@dataclass(frozen=True)
+class EdgeFeatures:
+    """Functions of the edge vectors that all stages share; a model adds fields for those that it has.
+
+    Attributes:
+        vectors: Of shape (n_edges, 3), in Å.
+    """
+
+    vectors: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def map(self: Edges, function: Callable[[Tensor], Tensor]) -> Edges:
+        """A copy with a function of each tensor."""
+        return replace(self, **{name: function(value) for name, value in self.named().items()})
+
+
+Edges = TypeVar("Edges", bound=EdgeFeatures)
+EdgesIn = TypeVar("EdgesIn", bound=EdgeFeatures, contravariant=True)
+
+EdgeCotangents = Mapping[str, Tensor | None]
+"""Cotangents of edge features, by the name of their field."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class EdgePart:
     """
 
     messages: Tensor
-    pull: Callable[[list[Tensor], bool], tuple[list[Tensor | None], list[list[Tensor | None]]]]
+    pull: Callable[[list[Tensor], bool], tuple[list[Tensor | None], list[EdgeCotangents]]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +86,7 @@ class StageOutput:
     edge_part: EdgePart | None = None
 
 
-class Stage(Protocol):
+class Stage(Protocol[EdgesIn]):
     """One hop of a model. A network has one for each layer."""
 
     def prepare(self, node_feats: Tensor) -> Tensor:
@@ -68,14 +94,14 @@ class Stage(Protocol):
         ...
 
     def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgesIn, env: Environments
     ) -> StageOutput:
         """New node features and sources from own features, gathered ones, and functions of the edge vectors."""
         ...
 
 
 @dataclass(frozen=True)
-class Hops:
+class Hops(Generic[Edges]):
     """A model as the engine sees it.
 
     Attributes:
@@ -84,9 +110,9 @@ class Hops:
         embed_edges: Functions of the edge vectors that every stage shares.
     """
 
-    stages: Sequence[Stage]
+    stages: Sequence[Stage[Edges]]
     node_feats: Tensor
-    embed_edges: Callable[[Tensor, Environments], Sequence[Tensor]]
+    embed_edges: Callable[[Tensor, Environments], Edges]
 
 
 @dataclass(frozen=True)

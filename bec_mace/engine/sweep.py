@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from bec_mace.engine.contract import Evaluation, Hops, Sources, Stage, StageOutput
+from bec_mace.engine.contract import EdgeCotangents, EdgeFeatures, Edges, Evaluation, Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments
 
 
@@ -57,7 +57,7 @@ class Record:
 
     node_feats: Tensor
     sender_feats: Tensor
-    edge_feats: list[Tensor]
+    edge_feats: EdgeFeatures
     out: StageOutput
     first: bool
 
@@ -83,7 +83,7 @@ class Forward:
     """
 
     vectors: Tensor
-    edge_feats: list[Tensor]
+    edge_feats: EdgeFeatures
     node_feats: Tensor
     records: list[Record] = field(default_factory=list)
     gathers: list[_Gather] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Forward:
 
 
 def evaluate(
-    hops: Hops, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool = False
+    hops: Hops[Edges], env: Environments, directions: Tensor | None, energy: bool, create_graph: bool = False
 ) -> Evaluation:
     """Evaluate a model with all edges in memory.
 
@@ -113,10 +113,10 @@ def evaluate(
 
 
 def evaluate_stages(
-    stages: Sequence[Stage],
+    stages: Sequence[Stage[Edges]],
     node_feats: Tensor,
     env: Environments,
-    embed_edges: Callable[[Tensor, Environments], Sequence[Tensor]],
+    embed_edges: Callable[[Tensor, Environments], Edges],
     derivatives: bool,
 ) -> Forward:
     """Run all stages and keep what the sweep needs.
@@ -129,11 +129,11 @@ def evaluate_stages(
         derivatives: Whether :func:`sweep` will follow.
     """
     vectors = env.vectors.detach().requires_grad_(derivatives)
-    edge_feats = list(embed_edges(vectors, env))
+    edge_feats = embed_edges(vectors, env)
     forward, first = Forward(vectors, edge_feats, node_feats), True
     for stage in stages:
         own, gather_feats = _alias(forward.node_feats), _alias(forward.node_feats)
-        shared = [_alias(value) for value in edge_feats]
+        shared = edge_feats.map(_alias)
         prepared = stage.prepare(gather_feats)
         sender_feats = env.gather(prepared)
         out = stage.propagate(own, sender_feats, shared, env)
@@ -170,12 +170,11 @@ def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy
     """
     puller = Puller(directions, energy, create_graph)
     node: dict[Channel, Tensor | None] = {}
-    edges: dict[Channel, list[Tensor | None]] = {}
+    edges: dict[Channel, EdgeCotangents] = {}
     for record, gather in zip(reversed(forward.records), reversed(forward.gathers), strict=True):
         pulled = puller.step(record, env, node)
         for channel, values in pulled.edges.items():
-            held = edges.get(channel, [None] * len(values))
-            edges[channel] = [_add(old, new) for old, new in zip(held, values, strict=True)]
+            edges[channel] = _add_by_name(edges.get(channel, {}), values)
         node = {} if record.first else pulled.own
         for channel, moment in _at_senders(pulled, env, directions):
             node[channel] = _add(node[channel], puller.pull([(gather.prepared, moment)], [gather.node_feats])[0])
@@ -212,7 +211,7 @@ class Pulled:
 
     own: dict[Channel, Tensor | None] = field(default_factory=dict)
     senders: dict[Channel, Tensor | None] = field(default_factory=dict)
-    edges: dict[Channel, list[Tensor | None]] = field(default_factory=dict)
+    edges: dict[Channel, EdgeCotangents] = field(default_factory=dict)
     arms: list[Tensor] = field(default_factory=list)
 
     def moments(self) -> Iterator[tuple[Channel, Tensor]]:
@@ -250,10 +249,12 @@ class Puller:
         at_messages: dict[Channel, Tensor] = {}
         for channel in self.channels:
             seeds = self._seeds(record, channel, node.get(channel))
-            own, at_edge_work, *out.edges[channel] = self.pull(seeds, [
+            features = record.edge_feats.named()
+            own, at_edge_work, *at_edges = self.pull(seeds, [
                 None if first else record.node_feats,
                 part.messages if part else None if first else record.sender_feats,
-                *record.edge_feats])
+                *features.values()])
+            out.edges[channel] = dict(zip(features, at_edges, strict=True))
             if not first:
                 out.own[channel] = own
             if part is None:
@@ -262,9 +263,9 @@ class Puller:
                 at_messages[channel] = at_edge_work
         if part is not None and at_messages:
             senders, edges = part.pull(list(at_messages.values()), not first)
-            for channel, at_sender, at_edges in zip(at_messages, senders, edges, strict=True):
+            for channel, at_sender, by_name in zip(at_messages, senders, edges, strict=True):
                 out.senders[channel] = at_sender
-                out.edges[channel] = [_add(old, new) for old, new in zip(out.edges[channel], at_edges, strict=True)]
+                out.edges[channel] = _add_by_name(out.edges[channel], by_name)
         if not first and self.directions is not None and out.senders.get("charge") is not None:
             out.arms = list((env.vectors @ self.directions.T).unbind(1))
         return out
@@ -297,13 +298,13 @@ class Puller:
         return pulled
 
     def cotangents(
-        self, edge_feats: Sequence[Tensor], held: Mapping[Channel, list[Tensor | None]], vectors: Tensor
+        self, edge_feats: EdgeFeatures, held: Mapping[Channel, EdgeCotangents], vectors: Tensor
     ) -> Cotangents:
         """Those of the edge vectors, from those of the functions of them."""
         found = {}
         for channel, values in held.items():
-            pairs = zip(edge_feats, values, strict=True)
-            seeds = [(feats, value) for feats, value in pairs if value is not None and feats.requires_grad]
+            seeds = [(feats, value) for name, feats in edge_feats.named().items()
+                     if (value := values.get(name)) is not None and feats.requires_grad]
             found[channel] = self.pull(seeds, [vectors])[0]
         return Cotangents(found.get("charge"), [found.get(axis) for axis in self.axes], found.get("energy"))
 
@@ -312,6 +313,10 @@ def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
+
+
+def _add_by_name(held: EdgeCotangents, more: EdgeCotangents) -> EdgeCotangents:
+    return {name: _add(held.get(name), more.get(name)) for name in {**held, **more}}
 
 
 def assemble_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from bec_mace.engine.environments import Blocks, Environments
 from bec_mace.engine.sweep import Channel, Cotangents, Pulled, Puller, Record, ends_of_response, virial_of
 
 
-def evaluate_in_blocks(hops: Hops, blocks: Blocks, directions: Tensor | None, energy: bool) -> Evaluation:
+def evaluate_in_blocks(hops: Hops[Any], blocks: Blocks, directions: Tensor | None, energy: bool) -> Evaluation:
     """Evaluate a model with the edges of one block of atoms in memory; see :func:`~bec_mace.engine.sweep.evaluate`.
 
     Args:
@@ -70,7 +70,7 @@ class _Reading:
 class _Walk:
     """The features and sources of all atoms, and the running cotangents."""
 
-    def __init__(self, hops: Hops, blocks: Blocks, directions: Tensor | None, energy: bool) -> None:
+    def __init__(self, hops: Hops[Any], blocks: Blocks, directions: Tensor | None, energy: bool) -> None:
         self.hops, self.blocks, self.directions = hops, blocks, directions
         self.differentiates = directions is not None or energy
         self.puller = Puller(directions, energy, create_graph=False)
@@ -102,10 +102,10 @@ class _Walk:
         env, differentiated = self.blocks.block(atoms), backward and not reading.first
         with torch.set_grad_enabled(backward):
             vectors = env.vectors.requires_grad_(backward)
-            edge_feats = list(self.hops.embed_edges(vectors, env))
+            edge_feats = self.hops.embed_edges(vectors, env)
             own = reading.node_feats[atoms].requires_grad_(differentiated)
             senders = env.gather(reading.prepared).requires_grad_(differentiated)
-            shared = [value.view_as(value) for value in edge_feats]
+            shared = edge_feats.map(lambda value: value.view_as(value))
             out = self.hops.stages[number].propagate(own, senders, shared, env)
         if forward:
             self._keep(self.made[number], atoms, env, out)

@@ -108,7 +108,7 @@ class BECCalculator(Calculator):
         **kwargs: Any,
     ) -> None:
         self._results: dict[str, Any] = {}
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         if dtype not in DTYPES:
             raise ModelError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         if base is not None and not hasattr(base, "get_property"):
@@ -136,7 +136,7 @@ class BECCalculator(Calculator):
                              f"({', '.join(self.model.heads)}); use a model with a charge_transfer or dipole head.")
         self._field = field
         self._path.reset()
-        self.reset()
+        self.reset()  # type: ignore[no-untyped-call]
         # ASE asks the instance what it can do; the class lists what any calculator of this kind could.
         self.implemented_properties = self._implemented()
 
@@ -151,7 +151,7 @@ class BECCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation; the field counts, ``"electric_field"``, as its value does."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        changes: list[str] = super().check_state(atoms, tol=tol)  # type: ignore[no-untyped-call]
         if not np.array_equal(_or_zero(self._field_now()), _or_zero(self._field_used)):
             changes = [*changes, "electric_field"]
         return changes
@@ -174,7 +174,7 @@ class BECCalculator(Calculator):
             DataError: If the structure cannot be used.
             FieldError: If the function of the field does not give three finite numbers.
         """
-        super().calculate(atoms, properties, system_changes)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         held = self.atoms
         if held is None:
             raise ModelError("the calculator has no atoms; pass them to `calculate` or set `atoms.calc`")
@@ -194,7 +194,7 @@ class BECCalculator(Calculator):
     def reset_field_work(self) -> None:
         """Begin a new path at the next structure, with no work done by the field."""
         self._path.reset()
-        self.reset()
+        self.reset()  # type: ignore[no-untyped-call]
 
     def state(self) -> dict[str, Any]:
         """What a simulation needs to go on from here: numbers and arrays, ``time_fs`` and ``field_work`` among them."""
@@ -208,7 +208,7 @@ class BECCalculator(Calculator):
         """
         self._path.set_state(state)
         self.time_fs = float(state.get("time_fs", 0.0))
-        self.reset()
+        self.reset()  # type: ignore[no-untyped-call]
 
     def export_properties(self) -> Properties:
         """The results that ASE has a place for."""

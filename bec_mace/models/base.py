@@ -119,7 +119,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         """Cutoff radius, in Å."""
 
     @abstractmethod
-    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[Any]:
         """The stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
 
     @abstractmethod

@@ -78,7 +78,7 @@ class CommitteeModel(PolarizationModel):
         return {f"members.{number}.{name}": value for number, member in enumerate(self.networks)
                 for name, value in member.own_tensors().items()}
 
-    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[Any]:
         raise ModelError("a committee has no layers of its own; evaluate its members.")
 
     def forward(

@@ -12,35 +12,34 @@ from torch import Tensor
 from bec_mace.config.heads import short_name
 from bec_mace.config.schema import ModelConfig
 from bec_mace.data.statistics import Statistics
-from bec_mace.engine.contract import Hops, Sources, StageOutput
+from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel, State, total_of
 from bec_mace.models.heads import Features, Head, head_class
 from bec_mace.models.heads.energy import EnergyHead
-from bec_mace.models.mace.backbone import Backbone, EdgeFeatures, component_slices
+from bec_mace.models.mace.backbone import Backbone, Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
 from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
+from bec_mace.models.radial import RadialFeatures
 
 
 class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
     def __init__(self, model: NetworkModel, number: int, heads: Sequence[Head], frozen: bool) -> None:
-        self.layer: Any = model.backbone.layers[number]
+        self.layer: Layer = model.backbone.layer(number)
         self.number, self.heads, self.frozen = number, heads, frozen
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours gather."""
-        result: Tensor = self.layer.prepare(node_feats)
-        return result
+        return self.layer.prepare(node_feats)
 
     def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments
     ) -> StageOutput:
         """New features and what the heads read from them."""
-        edges = EdgeFeatures(*edge_feats)
-        part = self.layer.messages(sender_feats, edges, env, self.frozen)
+        part = self.layer.messages(sender_feats, edge_feats, env, self.frozen)
         out = self.layer.update(node_feats, part.messages, env, self.frozen)
         shares = [head.read(self.number, out, env) for head in self.heads]
         if self.number == 0:
@@ -97,11 +96,12 @@ class NetworkModel(PolarizationModel):
         """Parameters, and the one buffer that is learned data."""
         return {**dict(self.named_parameters()), "reference_charges": self.reference_charges}
 
-    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[RadialFeatures]:
         chosen = [self.heads[name] for name in heads]
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
-        stages: list[Any] = [LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))]
+        stages: list[Stage[RadialFeatures]] = [
+            LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))]
         stages += [stage for head in chosen if (stage := head.stage()) is not None]
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 

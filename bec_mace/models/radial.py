@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
+
+from bec_mace.engine.autograd import apply_function
+from bec_mace.engine.contract import EdgeFeatures
 
 _BLOCK_EDGES = 512  # On the CPU: their hidden units stay in the cache.
 
@@ -22,7 +25,8 @@ with warnings.catch_warnings():
     torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
-class EdgeFeatures(NamedTuple):
+@dataclass(frozen=True)
+class RadialFeatures(EdgeFeatures):
     """Functions of the edge vectors that all layers share.
 
     Attributes:
@@ -33,7 +37,6 @@ class EdgeFeatures(NamedTuple):
         radial_slopes: Their derivatives by the length.
     """
 
-    vectors: Tensor
     harmonics: Tensor
     lengths: Tensor
     radial: Tensor
@@ -86,7 +89,7 @@ def silu_with_derivative(values: Tensor, slopes: Tensor, scale: float) -> tuple[
     return out * scale, slope * scale
 
 
-def density_with_derivative(edges: EdgeFeatures, weight: Tensor) -> tuple[Tensor, Tensor]:
+def density_with_derivative(edges: RadialFeatures, weight: Tensor) -> tuple[Tensor, Tensor]:
     """What each edge adds to the density of its receiver, tanh((R w)^2), and its derivative by the length.
 
     Args:

@@ -11,6 +11,7 @@ shared with the engine but the weights, mace's blocks and the small networks of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,14 +72,15 @@ def mace_features(
     model: PolarizationModel, atomic_numbers: Tensor, vectors: Tensor, sender: Tensor, receiver: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """Node features after each layer, (n, n_components, n_channels), and radial functions, from mace's own blocks."""
-    backbone = model.backbone
+    backbone: Any = model.backbone
     elements = torch.tensor(model.elements)
     attrs = (atomic_numbers[:, None] == elements).to(vectors.dtype)
     edges = torch.stack([sender, receiver])
     harmonics = backbone.spherical_harmonics(vectors)
     radial, _ = backbone.radial_embedding(vectors.norm(dim=-1, keepdim=True), attrs, edges, elements)
     flat = backbone.node_embedding(attrs)
-    features, kept = [], {}
+    features: list[Tensor] = []
+    kept: dict[Any, Tensor] = {}
     for layer in backbone.layers:
         message, skip = layer.interaction(attrs, flat, harmonics, radial, edges)
         flat = layer.product(message, skip, attrs)
@@ -97,14 +99,15 @@ def flows(
     head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor
 ) -> Tensor:
     """phi_ij of each edge: receiver i, sender j."""
-    flow = head.flow
+    flow: Any = head.flow
     value = flow.receiver(feats[receiver, 0]) + flow.sender(feats[sender, 0])
     if flow.place is not None:
         unit = 3**0.5 * vectors / vectors.norm(dim=-1, keepdim=True)
         own, other = feats[receiver][:, flow.place], feats[sender][:, flow.place]
         difference = flow.receiver_vectors(own) - flow.sender_vectors(other)
         value = value + torch.einsum("em,emc->ec", unit, difference)
-    return (flow.mix(torch.nn.functional.silu(value)) * flow.radial(radial)).sum(dim=-1)
+    result: Tensor = (flow.mix(torch.nn.functional.silu(value)) * flow.radial(radial)).sum(dim=-1)
+    return result
 
 
 def oracle(model: PolarizationModel, frame: Frame) -> dict[str, Tensor]:

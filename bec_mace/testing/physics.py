@@ -67,7 +67,7 @@ def expect_same(actual: Values, expected: Values, tolerance: float = TOLERANCE) 
         expect(error < tolerance, f"{name}: largest error {error:.1e}")
 
 
-def of_atoms(values: Values, atoms: object) -> Values:
+def of_atoms(values: Values, atoms: slice | np.ndarray) -> Values:
     """Per-atom properties of some atoms; properties of frames are left out."""
     return {name: value[atoms] for name, value in values.items() if PROPERTIES[name].per == "atom"}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from bec_mace.engine.contract import Sources, StageOutput
 from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, mlp
-from bec_mace.models.radial import with_derivative
+from bec_mace.models.radial import RadialFeatures, with_derivative
 
 
 class ChargeTransferHead(Head):
@@ -29,7 +27,7 @@ class ChargeTransferHead(Head):
         super().__init__()
         self.flow = FlowStage(features)
 
-    def stage(self) -> torch.nn.Module:
+    def stage(self) -> FlowStage:
         """The hop over the edges that the flow needs."""
         return self.flow
 
@@ -63,24 +61,22 @@ class FlowStage(torch.nn.Module):
         return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1).transpose(0, 1)
 
     def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments
     ) -> StageOutput:
         """Polarization of the flow at each receiver, of shape (n_atoms, 3), in e Å."""
-        vectors = edge_feats[0]
         flow = self.flow(node_feats, sender_feats, edge_feats, env)
         return StageOutput(None, Sources(
-            dipoles=env.sum_over_slots(flow.unsqueeze(1) * vectors),
+            dipoles=env.sum_over_slots(flow.unsqueeze(1) * edge_feats.vectors),
             flow=flow,
         ))
 
-    def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments) -> Tensor:
+    def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments) -> Tensor:
         """Phi of each edge, of shape (n_edges,), in e."""
-        _, harmonics, lengths, values, slopes = edge_feats
-        radial = with_derivative(lengths, values, slopes)
+        radial = with_derivative(edge_feats.lengths, edge_feats.radial, edge_feats.radial_slopes)
         hidden = sender_feats.view(-1, env.n_atoms, env.n_slots, self.n_hidden)
         value = self.receiver(node_feats[:, :1]) + hidden[0]
         if self.place is not None:
-            unit = harmonics[:, 1:4].view(env.n_atoms, env.n_slots, 3)
+            unit = edge_feats.harmonics[:, 1:4].view(env.n_atoms, env.n_slots, 3)
             own = self.receiver_vectors(node_feats[:, self.place])
             value = value + unit @ own - (unit.permute(2, 0, 1).unsqueeze(3) * hidden[1:]).sum(dim=0)
         value = self.mix(torch.nn.functional.silu(value))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, ScalarReadouts
 from bec_mace.models.heads.repulsion import Repulsion
 from bec_mace.models.heads.zbl import ZblRepulsion
+from bec_mace.models.radial import RadialFeatures
 
 
 class EnergyHead(Head):
@@ -46,11 +45,11 @@ class EnergyHead(Head):
         energies = self.readouts(layer, node_feats)
         return Sources() if energies is None else Sources(energies=energies * self.scale)
 
-    def read_edges(self, edge_feats: Sequence[Tensor], env: Environments) -> Sources:
+    def read_edges(self, edge_feats: RadialFeatures, env: Environments) -> Sources:
         """Energies of the wall, where the data say how close atoms come, and of the repulsion of a mace model."""
         if self.zbl is not None:
-            return Sources(energies=self.scale * self.zbl(edge_feats[2], env))
-        return Sources() if self.wall is None else Sources(energies=self.wall(edge_feats[2], env))
+            return Sources(energies=self.scale * self.zbl(edge_feats.lengths, env))
+        return Sources() if self.wall is None else Sources(energies=self.wall(edge_feats.lengths, env))
 
     def references(self, species: Tensor) -> Tensor:
         """Reference energy of each atom, of shape (n_atoms,), float64, in eV."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from bec_mace.config.heads import HeadRow
-from bec_mace.engine.contract import Sources
+from bec_mace.engine.contract import Sources, Stage
 from bec_mace.engine.environments import Environments
+from bec_mace.models.radial import RadialFeatures
 
 
 class Head(torch.nn.Module):
@@ -31,11 +32,11 @@ class Head(torch.nn.Module):
         """The head's share of the sources after one layer."""
         return Sources()
 
-    def read_edges(self, edge_feats: Sequence[Tensor], env: Environments) -> Sources:
+    def read_edges(self, edge_feats: RadialFeatures, env: Environments) -> Sources:
         """The head's share of the sources that follows from the edges alone."""
         return Sources()
 
-    def stage(self) -> torch.nn.Module | None:
+    def stage(self) -> Stage[RadialFeatures] | None:
         """A stage of its own after the last layer."""
         return None
 

@@ -25,7 +25,7 @@ from bec_mace.config.heads import HEADS
 from bec_mace.config.schema import KernelModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
-from bec_mace.engine.contract import Hops
+from bec_mace.engine.contract import EdgeFeatures, Hops
 from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
@@ -133,7 +133,7 @@ class KernelModel(PolarizationModel):
             moved = fn(value)
             return value.to(moved.device) if id(value) in exact else moved
 
-        super()._apply(careful, recurse)
+        super()._apply(careful, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def own_tensors(self) -> dict[str, Tensor]:
@@ -164,7 +164,7 @@ class KernelModel(PolarizationModel):
         """The atomic environments of a batch, atoms sorted by element."""
         return build_environments(graph, self._species(graph), len(self.elements), self.r_max)
 
-    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[EdgeFeatures]:
         kernel = self.kernel(heads)
         return Hops([KernelStage(kernel)], kernel.element_of(atoms), _vectors_alone)
 
@@ -179,9 +179,9 @@ class KernelModel(PolarizationModel):
         return out
 
 
-def _vectors_alone(vectors: Tensor, env: Environments) -> list[Tensor]:
+def _vectors_alone(vectors: Tensor, env: Environments) -> EdgeFeatures:
     """The stage makes its own functions of the edge vectors."""
-    return [vectors]
+    return EdgeFeatures(vectors)
 
 
 def sizes_of(config: KernelModelConfig, elements: Sequence[int]) -> list[int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from bec_mace.engine.contract import EdgePart, Sources, StageOutput
+from bec_mace.engine.contract import EdgeCotangents, EdgeFeatures, EdgePart, Sources, StageOutput
 from bec_mace.engine.environments import Environments
 from bec_mace.models.kernel_regression.kernel import Kernel, element_slices
 
@@ -23,15 +21,15 @@ class KernelStage:
         return node_feats.unsqueeze(0)
 
     def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: Sequence[Tensor], env: Environments
+        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgeFeatures, env: Environments
     ) -> StageOutput:
         """Charges and dipoles of the atoms."""
         density, element = self.kernel.descriptors.density, sender_feats[0]
-        messages = density(env, element).requires_grad_(edge_feats[0].requires_grad)
+        messages = density(env, element).requires_grad_(edge_feats.vectors.requires_grad)
 
-        def pull(cotangents: list[Tensor], needed: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
+        def pull(cotangents: list[Tensor], needed: bool) -> tuple[list[Tensor | None], list[EdgeCotangents]]:
             pulled = density.pull(torch.stack(cotangents), env, element)
-            return [None] * len(cotangents), [[vectors] for vectors in pulled.unbind(0)]
+            return [None] * len(cotangents), [{"vectors": vectors} for vectors in pulled.unbind(0)]
 
         return StageOutput(None, self._sources(messages, env), EdgePart(messages, pull))
 

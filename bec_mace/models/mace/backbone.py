@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,38 +11,32 @@ import torch
 from torch import Tensor
 
 from bec_mace.config.schema import ModelConfig
-from bec_mace.engine.contract import EdgePart
+from bec_mace.engine.contract import EdgeCotangents, EdgePart
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
-from bec_mace.models.mace.convolution import Convolution, Path
+from bec_mace.models.mace.blocks_of_mace import (
+    EquivariantProductBasisBlock,
+    LinearNodeEmbeddingBlock,
+    RadialEmbeddingBlock,
+    RealAgnosticDensityInteractionBlock,
+    RealAgnosticDensityResidualInteractionBlock,
+    RealAgnosticInteractionBlock,
+    RealAgnosticResidualInteractionBlock,
+    e3nn,
+    o3,
+)
+from bec_mace.models.mace.convolution import Convolution, CouplingPath
 from bec_mace.models.mace.distance_transform import radii_of, transform_agnesi
 from bec_mace.models.mace.linear_maps import apply_by_element, apply_linear
 from bec_mace.models.mace.periodic_table import mix_elements
 from bec_mace.models.mace.product import contract_constants, contract_monomials, raise_couplings, symmetrize_couplings
 from bec_mace.models.radial import (
-    EdgeFeatures,
+    RadialFeatures,
     basis_with_derivative,
     constant_network,
     density_with_derivative,
     silu_with_derivative,
 )
-
-# e3nn 0.4.4 reads its constants with a slice in the pickle, which torch >= 2.6 refuses unless told.
-torch.serialization.add_safe_globals([slice])
-logging.getLogger("root").addFilter(lambda record: "cuequivariance" not in record.getMessage())
-with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    warnings.simplefilter("ignore")
-    import e3nn
-    from e3nn import o3
-    from mace.modules.blocks import (
-        EquivariantProductBasisBlock,
-        LinearNodeEmbeddingBlock,
-        RadialEmbeddingBlock,
-        RealAgnosticDensityInteractionBlock,
-        RealAgnosticDensityResidualInteractionBlock,
-        RealAgnosticInteractionBlock,
-        RealAgnosticResidualInteractionBlock,
-    )
 
 
 @contextlib.contextmanager
@@ -162,7 +154,7 @@ class Layer(torch.nn.Module):
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
         return apply_linear(self.interaction.linear_up, _split(node_feats, self.irreps_in)).transpose(0, 1).contiguous()
 
-    def messages(self, sender_feats: Tensor, edges: EdgeFeatures, env: Environments, frozen: bool = False) -> EdgePart:
+    def messages(self, sender_feats: Tensor, edges: RadialFeatures, env: Environments, frozen: bool = False) -> EdgePart:
         """Sum over neighbours, of shape (n_atoms, n_message_components, n_channels), with its pull-back.
 
         A density of the neighbours is one component more, the same in all channels. With ``frozen`` the parameters are
@@ -184,7 +176,7 @@ class Layer(torch.nn.Module):
         if edges.vectors.requires_grad and not messages.requires_grad:
             messages.requires_grad_(True)
 
-        def pull(cotangents: list[Tensor], features: bool) -> tuple[list[Tensor | None], list[list[Tensor | None]]]:
+        def pull(cotangents: list[Tensor], features: bool) -> tuple[list[Tensor | None], list[EdgeCotangents]]:
             stacked = torch.stack(cotangents)
             at_messages = stacked if density_slopes is None else stacked[:, :, :-1]
             x_bar, y_bar, r_bar = convolution.pull(sender_feats, harmonics, weights, slopes, at_messages, features)
@@ -193,7 +185,7 @@ class Layer(torch.nn.Module):
                 r_bar = r_bar + (at_density * density_slopes).unsqueeze(2)
             senders = [None] * len(cotangents) if x_bar is None else x_bar.unbind(0)
             pairs = zip(y_bar.unbind(0), r_bar.unbind(0), strict=True)
-            return list(senders), [[None, y, r, None, None] for y, r in pairs]
+            return list(senders), [{"harmonics": y, "lengths": r} for y, r in pairs]
 
         return EdgePart(messages, pull)
 
@@ -224,7 +216,7 @@ class Layer(torch.nn.Module):
         kept = [part for part, (_, ir) in zip(old, self.irreps_in, strict=True) if ir in self.irreps_kept]
         return torch.cat([out, *kept], dim=1) if kept else out
 
-    def _radial_weights(self, edges: EdgeFeatures, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _radial_weights(self, edges: RadialFeatures, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The radial network of all edges or some, and its derivative by the length, (n_paths, n_edges, n_channels) each."""
         *hidden, last = self.interaction.conv_tp_weights
         weights = [layer.weight / layer.h_in ** 0.5 for layer in hidden]
@@ -268,7 +260,7 @@ def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:
     return list(values.split([ir.dim for _, ir in irreps], dim=1))
 
 
-def _convolution_paths(conv_tp: Any, rounded: bool) -> list[Path]:
+def _convolution_paths(conv_tp: Any, rounded: bool) -> list[CouplingPath]:
     """The couplings of an e3nn tensor product, in its order of weights, which is that of its results."""
     features, harmonics = component_slices(conv_tp.irreps_in1), component_slices(conv_tp.irreps_in2)
     messages = component_slices(conv_tp.irreps_out)
@@ -280,7 +272,7 @@ def _convolution_paths(conv_tp: Any, rounded: bool) -> list[Path]:
         coupling = (coupling.float().double() if rounded else coupling) * ins.path_weight
         full = torch.zeros(2 * l1 + 1, 2 * l3 + 1, conv_tp.irreps_in2.dim, dtype=torch.float64)
         full[:, :, harmonics[ins.i_in2]] = coupling.transpose(1, 2)
-        paths.append(Path(features[ins.i_in1], messages[ins.i_out], full))
+        paths.append(CouplingPath(features[ins.i_in1], messages[ins.i_out], full))
     return paths
 
 
@@ -375,6 +367,13 @@ class Backbone(torch.nn.Module):
         """Number of channels of every irrep."""
         return int(self.hidden_irreps[0].mul)
 
+    def layer(self, number: int) -> Layer:
+        """One of the layers."""
+        layer = self.layers[number]
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer {number} is a {type(layer).__name__}")
+        return layer
+
     def embed_nodes(self, atoms: SortedAtoms) -> Tensor:
         """Features of the elements, of shape (n_atoms, 1, n_channels)."""
         linear = self.node_embedding.linear
@@ -383,7 +382,7 @@ class Backbone(torch.nn.Module):
         result: Tensor = (mixed * instruction.path_weight)[atoms.species].unsqueeze(1)
         return result
 
-    def embed_edges(self, vectors: Tensor, env: Environments) -> EdgeFeatures:
+    def embed_edges(self, vectors: Tensor, env: Environments) -> RadialFeatures:
         """Functions of edge vectors of shape (n_edges, 3) that all layers share."""
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         mean_radii = None
@@ -391,7 +390,7 @@ class Backbone(torch.nn.Module):
             receivers = self.radii[env.species].repeat_interleave(env.n_slots)
             mean_radii = 0.5 * (self.radii[env.all_species[env.sender]] + receivers).unsqueeze(1)
         radial, slopes = basis_with_derivative(lambda values: self._radial_functions(values, mean_radii), lengths)
-        return EdgeFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
+        return RadialFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
 
     def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> Tensor:
         place = lengths if mean_radii is None else self._stretch * transform_agnesi(lengths, mean_radii)

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
+
+from bec_mace.engine.autograd import apply_function
 
 _BLOCK_BYTES = 1 << 18  # Of one component of the features on the CPU: several such arrays fit in a core's cache.
 
 
 @dataclass(frozen=True)
-class Path:
+class CouplingPath:
     """One coupling l1 x l2 -> l3.
 
     Attributes:
@@ -59,7 +60,7 @@ class Convolution:
             slot has its own.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[CouplingPath]
     n_slots: int
     rows: Tensor | None = None
 
@@ -94,7 +95,7 @@ class Convolution:
             Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
             (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
         """
-        out: tuple[Tensor | None, Tensor, Tensor] = apply_function(_Pull, 
+        out: tuple[Tensor | None, Tensor, Tensor] = apply_function(_Pull,
             sender_feats, harmonics, weights, slopes, cotangents, self.couplings(harmonics), self, features)
         return out
 

@@ -19,7 +19,7 @@ import torch
 from bec_mace.config.schema import BackboneConfig, MaceSizes, ModelConfig, ZblSizes
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
-from bec_mace.models.mace.backbone import o3  # With mace, which unpickling would import with all its noise.
+from bec_mace.models.mace.blocks_of_mace import o3  # With mace, which unpickling would import with all its noise.
 from bec_mace.models.mace.distance_transform import AGNESI
 
 _MODELS = ("MACE", "ScaleShiftMACE")

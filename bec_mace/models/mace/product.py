@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, permutations
 from typing import Any
 
-from bec_mace.engine.autograd import apply_function
 import torch
 from torch import Tensor
+
+from bec_mace.engine.autograd import apply_function
 
 _BLOCK_BYTES = 1 << 20  # Of what one block holds on the CPU: it stays in the cache.
 _BLOCK_ATOMS = 256

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bec_mace.models.mace import convolution
-from bec_mace.models.mace.convolution import Convolution, Path
+from bec_mace.models.mace.convolution import Convolution, CouplingPath
 
 N_ATOMS, N_SLOTS, N_CHANNELS, N_HARMONICS = 3, 2, 2, 4
 
@@ -24,8 +24,8 @@ def make_plan() -> Convolution:
     def coupling(d1: int, d3: int) -> Tensor:
         return torch.rand(d1, d3, N_HARMONICS, generator=generator, dtype=torch.float64) - 0.5
 
-    paths = [Path(slice(0, 1), slice(0, 1), coupling(1, 1)), Path(slice(0, 1), slice(1, 4), coupling(1, 3)),
-             Path(slice(1, 4), slice(4, 5), coupling(3, 1)), Path(slice(1, 4), slice(5, 8), coupling(3, 3))]
+    paths = [CouplingPath(slice(0, 1), slice(0, 1), coupling(1, 1)), CouplingPath(slice(0, 1), slice(1, 4), coupling(1, 3)),
+             CouplingPath(slice(1, 4), slice(4, 5), coupling(3, 1)), CouplingPath(slice(1, 4), slice(5, 8), coupling(3, 3))]
     return Convolution(paths, N_SLOTS)
 
 
