@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
-from matscipy.neighbours import neighbour_list
 
 from bec_mace.data.frames import Frame
 from bec_mace.errors import DataError
 
 # Two atoms closer than this, in Å, are at the same place: no model and no label means anything there.
 _SAME_PLACE = 0.01
+_MOST_BOXES = 1e5
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,22 @@ def find_neighbours(frame: Frame, r_max: float) -> Neighbours:
     """
     if not r_max > 0:
         raise DataError(f"r_max must be positive, got {r_max}.")
-    cell, origin = _search_box(frame)
-    receiver, sender, distance, shifts = neighbour_list(
-        "ijdS", positions=frame.positions - origin, cell=cell, pbc=frame.pbc, cutoff=float(r_max))
+    cell, origin = _search_box(frame, r_max)
+    reach = _safe_reach(cell, r_max)
+    search = _vesin().NeighborList(cutoff=reach, full_list=True, sorted=True, n_threads=1)
+    receiver, sender, distance, shifts = search.compute(frame.positions - origin, cell, True, "ijdS")
+    if reach > r_max:
+        near = distance < r_max
+        receiver, sender, distance, shifts = receiver[near], sender[near], distance[near], shifts[near]
     if len(distance) and distance.min() < _SAME_PLACE:
         pair = int(distance.argmin())
         raise DataError(f"{frame.source}: atoms {receiver[pair]} and {sender[pair]} are at the same place "
                         f"(distance {distance[pair]:.4f} Å). Remove one.")
-    # matscipy sorts by receiver but gives 32-bit indices.
     return Neighbours(sender.astype(np.int64), receiver.astype(np.int64), shifts.astype(np.int64))
 
 
-def _search_box(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """A cell and origin for the search: along directions without periodicity a box around the atoms.
+def _search_box(frame: Frame, r_max: float) -> tuple[np.ndarray, np.ndarray]:
+    """A periodic cell and an origin for the search: along directions without periodicity a box around the atoms, with vacuum.
 
     The frame's own vectors along those directions are not used: they may be zero, or parallel to a periodic one.
     """
@@ -69,5 +76,32 @@ def _search_box(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     along = frame.positions @ normals.T
     low, high = along.min(axis=0) - 0.5, along.max(axis=0) + 0.5
     cell = frame.cell.copy()
-    cell[~frame.pbc] = normals * (high - low)[:, None]
+    cell[~frame.pbc] = normals * (high - low + r_max)[:, None]
     return cell, low @ normals
+
+
+def _safe_reach(cell: np.ndarray, r_max: float) -> float:
+    """A cutoff, r_max or more, with which vesin divides the cell without fault.
+
+    It takes at most ``_MOST_BOXES`` boxes. Of a thin and very wide cell, as of atoms that have flown apart beside a wire, it
+    would make less than one across, and end the process.
+    """
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    reach = float(r_max)
+    while True:
+        boxes = np.maximum(1.0, np.floor(heights / reach))
+        if boxes.prod() <= _MOST_BOXES or boxes.min() > 2.0 * np.cbrt(boxes.prod() / _MOST_BOXES):
+            return reach
+        reach *= 1.5
+
+
+@cache
+def _vesin() -> ModuleType:
+    """The library that searches. It imports torch to know its tensors; a process that has no torch yet needs none for this."""
+    if "torch" in sys.modules:
+        return import_module("vesin")
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        return import_module("vesin")
+    finally:
+        del sys.modules["torch"]

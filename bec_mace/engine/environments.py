@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bec_mace.data.graph import Graph
 from bec_mace.engine.reverse_edges import distinct_slots, reverse_slots
-from bec_mace.engine.segments import segment_sum
+from bec_mace.engine.segments import Groups, segment_sum
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,12 @@ class SortedAtoms:
 
     def sum_over_frames(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms, ...) in sorted order into frames; the sum is done in float64."""
-        return segment_sum(values.double(), self.frame_index, self.n_frames).to(values.dtype)
+        total = segment_sum(values.double(), self.frame_index, self.n_frames, lambda: self._frames)
+        return total.to(values.dtype)
+
+    @cached_property
+    def _frames(self) -> Groups:
+        return Groups.of(self.frame_index, self.n_frames)
 
     def unsort(self, values: Tensor) -> Tensor:
         """Bring values of shape (n_atoms, ...) back to the order of the graph."""
@@ -112,7 +117,11 @@ class Environments(SortedAtoms):
 
     def sum_over_senders(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms they were gathered from."""
-        return segment_sum(values, self.sender, self.all_species.shape[0])
+        return segment_sum(values, self.sender, self.all_species.shape[0], lambda: self._senders)
+
+    @cached_property
+    def _senders(self) -> Groups:
+        return Groups.of(self.sender, self.all_species.shape[0])
 
     def sum_over_slots(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms that own the slots."""

@@ -72,10 +72,32 @@ def test_primitive_cell_smaller_than_the_cutoff() -> None:
     assert np.bincount(edges.receiver).tolist() == [56, 56]
 
 
+def test_a_thin_and_wide_cell(rng: np.random.Generator) -> None:
+    cell = np.array([[4.0, 0, 0], [0, 6000, 0], [0, 100, 6000]])
+    frame = make_frame(np.array([[0.0, 0, 0], [1, 5999, 1], [2, 3000, 3000]]), cell, [True] * 3)
+    edges = find_neighbours(frame, 5.0)
+    assert set(zip(edges.sender, edges.receiver, *edges.shifts.T, strict=True)) == brute_force(frame, 5.0, reach=2)
+
+
 def test_isolated_atoms_have_no_edges() -> None:
     frame = make_frame(np.array([[0, 0, 0], [50.0, 0, 0]]), ZERO, [False] * 3)
     assert find_neighbours(frame, 5.0).shifts.shape == (0, 3)
     assert len(find_neighbours(make_frame(np.zeros((1, 3)), ZERO, [False] * 3), 5.0).sender) == 0
+
+
+@pytest.mark.parametrize(("cell", "pbc"), [
+    ([[4, 0, 0], [0, 0, 0], [0, 0, 0]], [True, False, False]),
+    ([[4, 0, 0], [0.5, 4, 0], [0, 0, 0]], [True, True, False]),
+    (ZERO, [False] * 3),
+])
+@pytest.mark.parametrize("distance", [1e3, 1e5])
+def test_atoms_that_have_flown_apart(cell, pbc, distance: float) -> None:
+    """A cell that is thin and very wide, which the search alone does not survive."""
+    near, far = np.array([[0, 0, 0], [0.3, 1, 0.2]]), distance * np.array([[0.0, 1.0, 1.0]])
+    frame = make_frame(np.concatenate([near, far + near]), cell, pbc)
+    edges = find_neighbours(frame, 5.0)
+    alone = find_neighbours(make_frame(near, cell, pbc), 5.0)
+    assert len(edges.sender) == 2 * len(alone.sender) > 0 and not edges.shifts[:, ~np.array(pbc)].any()
 
 
 @pytest.mark.parametrize("second", [[0.0, 0, 0.001], [9.0, 0, 0]])
