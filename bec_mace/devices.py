@@ -1,4 +1,7 @@
-"""Devices and processes, through Lightning Fabric: started by torchrun, by SLURM, or by Fabric itself."""
+"""Device, precision and processes, each resolved here alone.
+
+Processes are started by torchrun, by SLURM, or by Lightning Fabric itself.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,40 @@ import atexit
 import logging
 import os
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from bec_mace.errors import BecMaceError
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions by the name that they have in configurations and on the command line."""
 WAIT = timedelta(hours=2)
 """How long a process waits for the others: the first works alone at the end of a run."""
+
+
+def find_device(name: str, kind_of_error: type[BecMaceError], option: str = "device") -> str:
+    """The device that a name means; ``auto`` is a GPU where there is one.
+
+    Args:
+        name: ``"auto"``, or any name of torch, such as ``"cpu"``, ``"cuda:1"`` or ``"mps"``.
+        kind_of_error: What to raise.
+        option: Where the name stands, for the message.
+
+    Raises:
+        BecMaceError: Of this kind: torch cannot use it.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise kind_of_error(f"{option} {name}: torch cannot use it ({reason}); use cpu or auto") from None
+    return name
 
 
 def process_grid(num_processes: int = 1) -> tuple[int, int]:
@@ -43,9 +70,10 @@ def launch(kind_of_error: type[BecMaceError], device: str = "auto", precision: s
     Raises:
         BecMaceError: Of this kind: the device is not there or not supported.
     """
-    kind, _, index = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    kind, _, index = (find_device(device, kind_of_error) if device == "auto" else device).partition(":")
     if kind not in ("cpu", "cuda"):
         raise kind_of_error(f"device: bec_mace runs on cpu or cuda, not on {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():

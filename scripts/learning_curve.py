@@ -112,10 +112,10 @@ def run_size(
     import torch
     from ase.io import write
 
+    from bec_mace.devices import DTYPES
     from bec_mace.evaluate.comparison import evaluate
     from bec_mace.models import load_model
     from bec_mace.train.loop import train
-    from bec_mace.train.processes import DTYPES
 
     # As the package writes them: usual keys, polarization first.
     write(str(config.data.train), [frame.to_atoms() for frame in train_frames], format="extxyz")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bec_mace.cli.options import device_option, find_device
+from bec_mace.cli.options import device_option
 
 
 @click.command("combine")
@@ -19,7 +19,9 @@ def combine_command(runs: tuple[Path, ...], output: Path, device: str) -> None:
     The runs differ in seed, size or heads and share their data section. The committee predicts their mean.
     """
     from bec_mace.cli.console import log_to_stderr
+    from bec_mace.devices import find_device
+    from bec_mace.errors import ModelError
     from bec_mace.train.combine_runs import combine_runs
 
     log_to_stderr()
-    combine_runs(runs, output, find_device(device))
+    combine_runs(runs, output, find_device(device, ModelError, "--device"))

@@ -82,29 +82,10 @@ def load(name: str, device: str, precision: str) -> PolarizationModel:
     Raises:
         ModelError: There is no such model, or no such device.
     """
-    import torch
-
+    from bec_mace.devices import DTYPES, find_device
     from bec_mace.models import load_model
 
-    return load_model(name, device=find_device(device), dtype={"float32": torch.float32, "float64": torch.float64}[precision])
-
-
-def find_device(name: str) -> str:
-    """The device that a --device option names; ``auto`` is a GPU where there is one.
-
-    Raises:
-        ModelError: There is no such device.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"--device {name}: torch cannot use it ({reason}); use cpu or auto") from None
-    return name
+    return load_model(name, device=find_device(device, ModelError, "--device"), dtype=DTYPES[precision])
 
 
 def check_writable(path: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 
 from bec_mace.config.dynamics import FieldConfig, MDConfig, PotentialConfig
+from bec_mace.devices import DTYPES, find_device
 from bec_mace.electric_field import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
 from bec_mace.errors import DynamicsError, ModelError
-from bec_mace.integrations.ase import DTYPES, BECCalculator
+from bec_mace.integrations.ase import BECCalculator
 from bec_mace.models import load_model
 from bec_mace.outside import import_object
 
@@ -118,7 +118,7 @@ def build_potential(config: MDConfig) -> Potential:
         ModelError: There is no such model.
         FieldError: The field cannot be used.
     """
-    device = find_device(config.device)
+    device = find_device(config.device, DynamicsError)
     field = build_field(config.electric_field)
     options: dict[str, Any] = {"electric_field": field, "device": device, "dtype": config.precision}
     inner: BaseCalculator
@@ -191,19 +191,3 @@ def build_field(config: FieldConfig | None) -> ElectricField | None:
         function: Any = found() if inspect.isclass(found) else found
         return as_field(function)
     return as_field(config.constant)
-
-
-def find_device(name: str) -> str:
-    """The device of a configuration; ``auto`` takes a GPU when there is one.
-
-    Raises:
-        DynamicsError: torch cannot use it.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DynamicsError(f"device: torch cannot use {name} ({reason}); use cpu or auto") from None
-    return name

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from bec_mace.config.dynamics import MDConfig
+from bec_mace.devices import find_device
 from bec_mace.dynamics.ensembles import temperature
-from bec_mace.dynamics.potential import Potential, find_device
+from bec_mace.dynamics.potential import Potential
+from bec_mace.errors import DynamicsError
 
 HEADER = "     step    time/ps     T/K       E_pot/eV    E_kin/eV  E_cons/(eV/atom)  drift/(eV/atom)   time left"
 """Names and units of the columns of the log. E_cons is what the ensemble conserves, drift its change since the start."""
@@ -79,7 +81,7 @@ def describe(config: MDConfig, atoms: Atoms, potential: Potential) -> str:
     thermostat = f" at {ensemble.temperature:g} K, {ensemble.time_constant:g} fs" if ensemble.temperature else ""
     parts = [f"{config.structure}: {atoms.get_chemical_formula()}, {len(atoms)} atoms, at {temperature(atoms):.1f} K",
              f"{ensemble.name}{thermostat}, {config.steps} steps of {config.time_step:g} fs",
-             f"{config.precision} on {find_device(config.device)}"]
+             f"{config.precision} on {find_device(config.device, DynamicsError)}"]
     if not potential.has_charges:
         parts.append("no Z*, so no currents")
     elif config.sampling.currents is not None:

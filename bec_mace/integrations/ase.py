@@ -15,13 +15,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from bec_mace.data import Frame, build_graph
 from bec_mace.data.skin import SkinNeighbours
+from bec_mace.devices import DTYPES
 from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.predict import split_outputs
 from bec_mace.properties import PROPERTIES
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
 OF_FIELD = ("field_forces", "field_energy", "field_work", "base_energy", "base_forces")
 

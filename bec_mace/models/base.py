@@ -24,6 +24,7 @@ from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
+from bec_mace.models.footprint import Footprint
 from bec_mace.properties import PROPERTIES
 
 Z = "born_effective_charges"
@@ -121,6 +122,19 @@ class PolarizationModel(torch.nn.Module, ABC):
     @abstractmethod
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[Any]:
         """The stages with some of the heads; ``frozen`` promises that nothing is differentiated by weights."""
+
+    @abstractmethod
+    def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
+        """How many numbers are alive at the peak of an evaluation, of all atoms at once or in blocks of them."""
+
+    def sweep_channels(self, properties: Collection[str]) -> tuple[int, int]:
+        """Channels of the sweep in the layers before the last, and in the last."""
+        wanted, sources = set(properties), set(self.heads)
+        energy = int(bool(wanted & {"forces", "stress"}))
+        if not wanted & {Z, "head_contributions"}:
+            return energy, energy
+        charge, moments = int("monopole" in sources), 3 if sources & {"dipole", "charge_transfer"} else 0
+        return energy + (3 + charge if charge or moments else 0), energy + moments + charge
 
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:

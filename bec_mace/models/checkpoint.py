@@ -15,13 +15,10 @@ from ase.data import atomic_numbers, chemical_symbols
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bec_mace.config.schema import CommitteeConfig, KernelModelConfig, read_model_config
+from bec_mace.config.schema import CommitteeConfig, KernelModelConfig, ModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
-from bec_mace.models.committee import build_committee
-from bec_mace.models.kernel_regression import build_kernel_model
-from bec_mace.models.network import build_model
 from bec_mace.properties import PROPERTIES
 from bec_mace.storage.files import replace_file
 from bec_mace.units import BASE_UNITS
@@ -107,10 +104,7 @@ def load_model(
         raise ModelError(
             f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again.") from exc
     with torch.random.fork_rng(devices=[]):
-        model: PolarizationModel = (
-            build_kernel_model(config, elements, statistics, dtype) if isinstance(config, KernelModelConfig)
-            else build_committee(config, elements, statistics, dtype) if isinstance(config, CommitteeConfig)
-            else build_model(config, elements, statistics, dtype))
+        model = _build(config, elements, statistics, dtype)
     try:
         tensors = load_file(tensors_path)
     except (SafetensorError, OSError) as exc:
@@ -130,6 +124,23 @@ def load_model(
     model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
     model.metadata = description
     return model.to(device).eval().requires_grad_(False)
+
+
+def _build(
+    config: ModelConfig | KernelModelConfig | CommitteeConfig, elements: list[int], statistics: Statistics, dtype: torch.dtype
+) -> PolarizationModel:
+    """A model that has yet to get its tensors. Only what is built is imported: mace alone takes seconds."""
+    if isinstance(config, KernelModelConfig):
+        from bec_mace.models.kernel_regression import build_kernel_model
+
+        return build_kernel_model(config, elements, statistics, dtype)
+    if isinstance(config, CommitteeConfig):
+        from bec_mace.models.committee import build_committee
+
+        return build_committee(config, elements, statistics, dtype)
+    from bec_mace.models.network import build_model
+
+    return build_model(config, elements, statistics, dtype)
 
 
 def _as_precise_as_known(model: PolarizationModel, name: str, value: torch.Tensor) -> torch.Tensor:

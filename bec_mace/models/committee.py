@@ -24,6 +24,7 @@ from bec_mace.engine.contract import Hops
 from bec_mace.engine.environments import SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
+from bec_mace.models.footprint import Footprint
 from bec_mace.models.network import NetworkModel, build_model
 from bec_mace.properties import DEVIATION
 
@@ -77,6 +78,10 @@ class CommitteeModel(PolarizationModel):
         """Those of the members, named by their number."""
         return {f"members.{number}.{name}": value for number, member in enumerate(self.networks)
                 for name, value in member.own_tensors().items()}
+
+    def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
+        """That of the largest member: they take turns."""
+        return max((member.footprint(properties, blocked) for member in self.networks), key=lambda numbers: numbers.at_edge)
 
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[Any]:
         raise ModelError("a committee has no layers of its own; evaluate its members.")

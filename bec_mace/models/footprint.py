@@ -11,16 +11,10 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-
-from bec_mace.models.base import PolarizationModel
-from bec_mace.models.committee import CommitteeModel
-from bec_mace.models.heads.charge_transfer import ChargeTransferHead
-from bec_mace.models.kernel_regression import KernelModel
-from bec_mace.models.kernel_regression.density import MAX_EDGES
-from bec_mace.models.mace.backbone import Layer
-from bec_mace.models.network import NetworkModel
+from torch import Tensor
 
 BLOCK_ATOMS = {"cpu": 192, "cuda": 32768}
 """Largest useful blocks. On the CPU larger ones leave the cache; a GPU is busy with these."""
@@ -33,8 +27,39 @@ _MARGIN = 0.8  # Of the free memory: allocators lose some of it.
 _EDGE_BYTES = 30  # The graph: sender, receiver, shift.
 
 
+MAX_EDGES = 20000
+"""Edges of a kernel model whose functions are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Numbers that are alive at the peak of an evaluation.
+
+    Attributes:
+        at_edge: For each edge in memory.
+        at_atom: For each atom whose edges are in memory.
+        kept: For each atom of the system.
+        at_work: For each edge whose functions a kernel model has in memory, of which there are never many.
+    """
+
+    at_edge: float = 0.0
+    at_atom: float = 0.0
+    kept: float = 0.0
+    at_work: float = 0.0
+
+
+class Measured(Protocol):
+    """What is asked of a model."""
+
+    reference_charges: Tensor
+
+    def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
+        """Numbers that are alive at the peak of an evaluation, of all atoms at once or in blocks of them."""
+        ...
+
+
 def estimate_memory(
-    model: PolarizationModel, n_atoms: int, n_edges: int, properties: Collection[str], block_size: int | None = None
+    model: Measured, n_atoms: int, n_edges: int, properties: Collection[str], block_size: int | None = None
 ) -> int:
     """Bytes that one evaluation takes beside the model.
 
@@ -45,16 +70,17 @@ def estimate_memory(
         properties: What is asked for.
         block_size: Atoms in a block; None for all at once.
     """
-    sizes = _Sizes.of(model, properties, block_size is not None)
+    numbers, itemsize = model.footprint(properties, block_size is not None), model.reference_charges.element_size()
     share = 1.0 if block_size is None else min(1.0, block_size / max(1, n_atoms))
-    work = min(MAX_EDGES, share * n_edges) * sizes.itemsize * sizes.at_work
-    of_block = n_edges * sizes.edge_bytes() + n_atoms * sizes.itemsize * sizes.at_atom
-    kept = n_atoms * sizes.itemsize * sizes.kept + (0 if block_size is None else n_edges * _EDGE_BYTES)
+    work = min(MAX_EDGES, share * n_edges) * itemsize * numbers.at_work
+    edge_bytes = _SLOTS_PER_EDGE * (itemsize * numbers.at_edge + 24)
+    of_block = n_edges * edge_bytes + n_atoms * itemsize * numbers.at_atom
+    kept = n_atoms * itemsize * numbers.kept + (0 if block_size is None else n_edges * _EDGE_BYTES)
     return round(share * of_block + work + kept)
 
 
 def choose_block_size(
-    model: PolarizationModel, n_atoms: int, n_edges: int, properties: Collection[str], free_bytes: int
+    model: Measured, n_atoms: int, n_edges: int, properties: Collection[str], free_bytes: int
 ) -> int | None:
     """Atoms in a block so that an evaluation fits into the free memory.
 
@@ -84,87 +110,6 @@ def free_memory(device: torch.device | str) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + cached)
     return min([_of_machine(), *left_by_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Numbers that are alive at the peak of an evaluation.
-
-    Attributes:
-        at_edge: For each edge in memory.
-        at_atom: For each atom whose edges are in memory.
-        kept: For each atom of the system.
-        itemsize: Bytes of each.
-        at_work: For each edge whose functions a kernel model has in memory, of which there are never many.
-    """
-
-    at_edge: float
-    at_atom: float
-    kept: float
-    itemsize: int
-    at_work: float = 0.0
-
-    @classmethod
-    def of(cls, model: PolarizationModel, properties: Collection[str], blocked: bool) -> _Sizes:
-        """Of any model; the members of a committee take their turns."""
-        if isinstance(model, CommitteeModel):
-            return max((cls.of(member, properties, blocked) for member in model.networks), key=lambda sizes: sizes.at_edge)
-        lower, last = _channels(model, properties)
-        itemsize = model.reference_charges.element_size()
-        if isinstance(model, KernelModel):
-            density = model.descriptors.density
-            at_work = density.n_components * (9.0 + last) + 4 * density.radial.polynomials.shape[0]
-            return cls(*_of_kernels(model, last), itemsize, at_work)
-        if isinstance(model, NetworkModel):
-            return cls(*_of_network(model, lower, last, blocked), itemsize)
-        return cls(0.0, 0.0, 0.0, itemsize)
-
-    def edge_bytes(self) -> float:
-        """For each edge in memory, its share of empty slots included."""
-        return _SLOTS_PER_EDGE * (self.itemsize * self.at_edge + 24)
-
-
-def _channels(model: PolarizationModel, properties: Collection[str]) -> tuple[int, int]:
-    """Channels of the sweep in the layers before the last, and in the last."""
-    wanted, heads = set(properties), set(model.heads)
-    energy = int(bool(wanted & {"forces", "stress"}))
-    if not wanted & {"born_effective_charges", "head_contributions"}:
-        return energy, energy
-    charge = int("monopole" in heads)
-    moments = 3 if heads & {"dipole", "charge_transfer"} else 0
-    return energy + (3 + charge if charge or moments else 0), energy + moments + charge
-
-
-def _of_kernels(model: KernelModel, channels: int) -> tuple[float, float, float]:
-    described = model.descriptors
-    density = described.density.n_elements * described.density.n_components
-    at_edge = 12 + len(model.elements) + 9 * channels
-    at_atom = density * (2 + 2 * channels) + 6 * described.n_invariants + 9 * described.n_vectors
-    return at_edge, at_atom, 30.0
-
-
-def _of_network(model: NetworkModel, lower: int, last: int, blocked: bool) -> tuple[float, float, float]:
-    backbone = model.backbone
-    n_channels, harmonics = backbone.n_channels, int(backbone.spherical_harmonics.irreps_out.dim)
-    layers = [layer.sizes() for layer in backbone.layers if isinstance(layer, Layer)]
-    # With all atoms at hand the two ends of an edge share radial weights and slopes.
-    weights = 2 if blocked or model.reference_charges.is_cuda else 1
-    edges, atoms, pulled = [0.0], [0.0], [0.0]
-    for number, size in enumerate(layers):
-        channels = last if number == len(layers) - 1 else lower
-        edges.append(n_channels * (size.taken + weights * size.paths))
-        atoms.append(n_channels * (size.made * harmonics + 2 * (1 + channels) * size.messages + 2 * size.made))
-        pulled.append(n_channels * size.taken * (channels + 1) if number and channels else 0.0)
-    for head in model.heads.values():
-        if isinstance(head, ChargeTransferHead):
-            edges.append(12.0 * head.flow.n_hidden)
-            pulled.append(5.0 * head.flow.n_hidden * last)
-    shared = 10.0 + harmonics + 2 * model.config.num_radial + lower * (harmonics + 5)
-    kept = 60.0 + n_channels * (sum(size.taken for size in layers) + 2 * layers[-1].made)
-    kept += n_channels * lower * (layers[-1].made + 2 * layers[-1].taken) if len(layers) > 1 else 0.0
-    if blocked:
-        return shared + max(kept_ + more for kept_, more in zip(edges, pulled, strict=True)), max(atoms), kept
-    return shared + sum(edges) + max(pulled), sum(atoms), kept
 
 
 def _of_machine() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel, State, total_of
+from bec_mace.models.footprint import Footprint
 from bec_mace.models.heads import Features, Head, head_class
+from bec_mace.models.heads.charge_transfer import ChargeTransferHead
 from bec_mace.models.heads.energy import EnergyHead
 from bec_mace.models.mace.backbone import Backbone, Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
@@ -91,6 +93,31 @@ class NetworkModel(PolarizationModel):
     def r_max(self) -> float:
         """Cutoff radius, in Å."""
         return self.backbone.r_max
+
+    def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
+        """How many numbers are alive at the peak of an evaluation: what all layers gathered, or one in blocks."""
+        lower, last = self.sweep_channels(properties)
+        backbone = self.backbone
+        n_channels, harmonics = backbone.n_channels, int(backbone.spherical_harmonics.irreps_out.dim)
+        layers = [backbone.layer(number).sizes() for number in range(len(backbone.layers))]
+        # With all atoms at hand the two ends of an edge share radial weights and slopes.
+        weights = 2 if blocked or self.reference_charges.is_cuda else 1
+        edges, atoms, pulled = [0.0], [0.0], [0.0]
+        for number, size in enumerate(layers):
+            channels = last if number == len(layers) - 1 else lower
+            edges.append(n_channels * (size.taken + weights * size.paths))
+            atoms.append(n_channels * (size.made * harmonics + 2 * (1 + channels) * size.messages + 2 * size.made))
+            pulled.append(n_channels * size.taken * (channels + 1) if number and channels else 0.0)
+        for head in self.heads.values():
+            if isinstance(head, ChargeTransferHead):
+                edges.append(12.0 * head.flow.n_hidden)
+                pulled.append(5.0 * head.flow.n_hidden * last)
+        shared = 10.0 + harmonics + 2 * self.config.num_radial + lower * (harmonics + 5)
+        kept = 60.0 + n_channels * (sum(size.taken for size in layers) + 2 * layers[-1].made)
+        kept += n_channels * lower * (layers[-1].made + 2 * layers[-1].taken) if len(layers) > 1 else 0.0
+        if blocked:
+            return Footprint(shared + max(own + more for own, more in zip(edges, pulled, strict=True)), max(atoms), kept)
+        return Footprint(shared + sum(edges) + max(pulled), sum(atoms), kept)
 
     def own_tensors(self) -> dict[str, Tensor]:
         """Parameters, and the one buffer that is learned data."""

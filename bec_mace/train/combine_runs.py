@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bec_mace.config.schema import RunConfig, load_config
+from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.models import CommitteeModel, PolarizationModel, load_model, save_model
 from bec_mace.train.prepare import read_frame_sets
-from bec_mace.train.processes import DTYPES
 from bec_mace.train.results import evaluate_sets
 from bec_mace.train.run_folder import RunFolder
 

@@ -12,6 +12,7 @@ import torch
 
 from bec_mace.config.schema import KernelRunConfig
 from bec_mace.data import Frame, compute_statistics, data_fingerprint
+from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.models import load_model, save_model
 from bec_mace.models.kernel_regression import KernelModel, build_kernel_model
@@ -22,7 +23,7 @@ from bec_mace.models.kernel_regression.normal_equations import Z, gather
 from bec_mace.models.kernel_regression.representatives import CANDIDATES, choose, collect_candidates, install, resolve_sizes
 from bec_mace.models.kernel_regression.whitening import Whitening, whiten
 from bec_mace.train.prepare import elements_of, read_frame_sets, symbols
-from bec_mace.train.processes import DTYPES, launch
+from bec_mace.train.processes import launch
 from bec_mace.train.results import evaluate_sets
 from bec_mace.train.run_folder import RunFolder
 

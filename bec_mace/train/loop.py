@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from bec_mace.config.schema import RunConfig
 from bec_mace.data import compute_statistics, data_fingerprint
 from bec_mace.data.graph import Graph
+from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
@@ -30,7 +31,7 @@ from bec_mace.train.prepare import (
     read_frame_sets,
     symbols,
 )
-from bec_mace.train.processes import DTYPES, copy_from_first, launch
+from bec_mace.train.processes import copy_from_first, launch
 from bec_mace.train.results import write_report
 from bec_mace.train.run_folder import RunFolder, metric_units
 from bec_mace.train.steps import TrainingState, new_state, run_epoch, validate

@@ -8,17 +8,17 @@ of DistributedDataParallel do not allow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from bec_mace.devices import DTYPES, process_grid
 from bec_mace.devices import launch as launch_processes
 from bec_mace.errors import TrainingError
 
-__all__ = ["DTYPES", "copy_from_first", "launch", "process_grid", "share", "sum_gradients", "sum_over_processes"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 Item = TypeVar("Item")
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from bec_mace.config.schema import RunConfig
+from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.comparison import Comparison, compare, format_table, summarize_comparison
 from bec_mace.evaluate.plots import plot_parity
@@ -14,7 +15,6 @@ from bec_mace.models import PolarizationModel, load_model, update_metadata
 from bec_mace.properties import DEVIATION
 from bec_mace.train.plots import plot_learning_curve
 from bec_mace.train.prepare import FrameSets
-from bec_mace.train.processes import DTYPES
 from bec_mace.train.run_folder import RunFolder
 from bec_mace.train.steps import Progress
 

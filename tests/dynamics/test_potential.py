@@ -7,8 +7,10 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from bec_mace import BECCalculator
 from bec_mace.config.dynamics import FieldConfig
-from bec_mace.dynamics.potential import Potential, build_field, build_potential, find_device, import_object
+from bec_mace.devices import find_device
+from bec_mace.dynamics.potential import Potential, build_field, build_potential
 from bec_mace.errors import DynamicsError, FieldError, ModelError
+from bec_mace.outside import import_object
 
 from .springs import Springs
 
@@ -143,11 +145,11 @@ def test_modules_of_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "mine_for_md.py").write_text("def wave(t):\n    return [0, 0, t]\n")
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
-    assert import_object("mine_for_md:wave", "electric_field")(3) == [0, 0, 3]
+    assert import_object("mine_for_md:wave", "electric_field", DynamicsError)(3) == [0, 0, 3]
     assert sys.path == path
 
 
 def test_devices():
-    assert find_device("cpu") == "cpu" and find_device("auto") in ("cpu", "cuda")
-    with pytest.raises(DynamicsError, match="device: torch cannot use cuda:77"):
-        find_device("cuda:77")
+    assert find_device("cpu", DynamicsError) == "cpu" and find_device("auto", DynamicsError) in ("cpu", "cuda")
+    with pytest.raises(DynamicsError, match="device cuda:77: torch cannot use it"):
+        find_device("cuda:77", DynamicsError)

@@ -3,8 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from bec_mace.devices import process_grid
 from bec_mace.errors import TrainingError
-from bec_mace.train.processes import launch, process_grid, share, sum_gradients, sum_over_processes
+from bec_mace.train.processes import launch, share, sum_gradients, sum_over_processes
 
 
 @pytest.mark.parametrize(("environment", "grid"), [

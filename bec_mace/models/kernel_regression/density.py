@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from bec_mace.engine.environments import Environments
+from bec_mace.models.footprint import MAX_EDGES
 from bec_mace.models.kernel_regression.basis import RadialBasis
 from bec_mace.models.kernel_regression.harmonics import harmonic_values, spherical_harmonics
-
-MAX_EDGES = 20000
-"""Edges whose functions are in memory at once."""
 
 
 class Density(torch.nn.Module):

@@ -15,7 +15,7 @@ J. Chem. Phys. 161, 084703 (2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from ase.data import chemical_symbols
@@ -29,6 +29,7 @@ from bec_mace.engine.contract import EdgeFeatures, Hops
 from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
+from bec_mace.models.footprint import Footprint
 from bec_mace.models.kernel_regression.basis import RadialBasis
 from bec_mace.models.kernel_regression.density import Density
 from bec_mace.models.kernel_regression.descriptors import Descriptors
@@ -135,6 +136,17 @@ class KernelModel(PolarizationModel):
 
         super()._apply(careful, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
+        """How many numbers are alive at the peak of an evaluation."""
+        _, channels = self.sweep_channels(properties)
+        described, density = self.descriptors, self.descriptors.density
+        numbers = density.n_elements * density.n_components
+        return Footprint(
+            at_edge=12 + len(self.elements) + 9 * channels,
+            at_atom=numbers * (2 + 2 * channels) + 6 * described.n_invariants + 9 * described.n_vectors,
+            kept=30.0,
+            at_work=density.n_components * (9.0 + channels) + 4 * density.radial.polynomials.shape[0])
 
     def own_tensors(self) -> dict[str, Tensor]:
         """Parameters and what the fit leaves beside them."""
