@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bec_mace import datasets
-from bec_mace.data import formats as outputs
-from bec_mace.data.formats.xyz import is_extxyz, parse_text, read_texts
+from bec_mace.data import formats
+from bec_mace.data.formats.xyz import parse_text, read_texts
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_index_order, check_names, file_keys
 from bec_mace.errors import DataError
@@ -64,10 +64,11 @@ def read_frames(
     seen: set[str] = set()
     files = expand(paths)
     for path in files:
-        raw = outputs.recognise(path) is not None
+        found = formats.find_format(path)
+        raw = found.output is not None
         there = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES)}
         order = "polarization_first" if raw else index_order
-        for number, atoms in enumerate(read_atoms(path)):
+        for number, atoms in enumerate(read_atoms(found)):
             seen |= file_keys(atoms)
             frames.append(Frame.from_atoms(atoms, keys=there, index_order=order, properties=wanted,
                                            source=f"{path}, frame {number}"))
@@ -133,7 +134,7 @@ def check_complete(
         found = len(frames) - len(missing)
         key = f" (key {keys[name]!r})" if keys and name in keys else ""
         count = f"{name}{key}: found in {found} of {len(frames)} frames"
-        advice = outputs.advice(files) if name == _CHARGES else ""
+        advice = formats.advice(files) if name == _CHARGES else ""
         if found == 0:
             held = f" The files hold: {', '.join(sorted(seen))}." if seen else ""
             raise DataError(f"{count} (first: {missing[0].source}).{held} {advice or 'Name its key under keys.'}")
@@ -142,15 +143,14 @@ def check_complete(
                             f"frames out of its loss. {advice}".rstrip())
 
 
-def read_atoms(path: Path) -> Iterator[Atoms]:
+def read_atoms(found: formats.FoundFormat) -> Iterator[Atoms]:
     """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError.
 
     Extended XYZ and the trajectories of ASE are read one structure at a time, raw outputs of first-principles programs with
     their Born effective charges, other formats as ASE reads them.
     """
-    number = 0
-    output = outputs.recognise(path)
-    if output is None and is_extxyz(path):
+    number, path, output = 0, found.path, found.output
+    if found.is_extxyz:
         for text, _ in read_frame_texts(path):
             yield parse(text, f"{path}, frame {number}")
             number += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bec_mace.data.formats.xyz import is_extxyz
+from bec_mace.data.formats import find_format
 from bec_mace.data.frames import Frame
 from bec_mace.data.neighbours import Neighbours, find_neighbours
 from bec_mace.data.reading import Paths, expand, parse, read_atoms, read_frame_texts
@@ -51,13 +51,14 @@ def iter_sources(paths: Paths) -> Iterator[Source]:
     """
     for path in expand(paths):
         number = -1
-        if is_extxyz(path):
+        found = find_format(path)
+        if found.is_extxyz:
             for number, (text, n_atoms) in enumerate(read_frame_texts(path)):
                 yield FrameText(text, n_atoms, f"{path}, frame {number}")
             if number < 0:
                 raise DataError(f"{path}: no structures in this file.")
         else:
-            for number, atoms in enumerate(read_atoms(path)):
+            for number, atoms in enumerate(read_atoms(found)):
                 yield structure(atoms, f"{path}, frame {number}")
 
 

@@ -29,6 +29,7 @@ from ase.data import chemical_symbols
 from ase.geometry import find_mic
 
 from bec_mace.data import Frame
+from bec_mace.data.formats import find_format
 from bec_mace.data.reading import read_atoms
 from bec_mace.errors import SpectrumError
 from bec_mace.spectra.currents import DIFFERENCES, VELOCITIES, Currents, find
@@ -89,7 +90,7 @@ def frame_interval(path: str | Path, time_step: float | None = None) -> float:
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise SpectrumError(f"the time between two frames must be a positive number of fs, got {time_step}")
     path = trajectory_of(path)
-    times = [float(atoms.info[_TIME]) for atoms in islice(read_atoms(path), 2) if _TIME in atoms.info]
+    times = [float(atoms.info[_TIME]) for atoms in islice(read_atoms(find_format(path)), 2) if _TIME in atoms.info]
     stated = times[1] - times[0] if len(times) == 2 else None
     interval = stated if time_step is None else time_step
     if interval is None:
@@ -129,7 +130,7 @@ def currents_from_trajectory(
         raise SpectrumError(f"velocity unit {velocity_unit!r} is not known; choose one of {', '.join(VELOCITY_UNITS)}")
     path = trajectory_of(path)
     time_step = frame_interval(path, time_step)
-    structures = read_atoms(path)
+    structures = read_atoms(find_format(path))
     first = next(structures)
     has_velocities = _find_velocities(first, path, velocity_unit) is not None
     same = _same_atoms(chain([first], structures), path)

@@ -1,3 +1,4 @@
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -169,3 +170,19 @@ def test_the_dtype_does_not_stick_to_the_worker(model, path):
         assert next(predict(model, path, dtype=torch.float32, workers=None))[Z].dtype == np.float32
     finally:
         model.to(torch.float64)
+
+
+def test_the_format_of_a_file_is_found_once(model, path, monkeypatch, tmp_path):
+    """For extended XYZ, and for a file that only ASE knows."""
+    from bec_mace.data import formats
+
+    looked = []
+    for name in ("read_head", "is_extxyz"):
+        original = getattr(formats, name)
+        monkeypatch.setattr(formats, name, lambda place, n=name, original=original: (looked.append(n), original(place))[1])
+    other = tmp_path / "frames.xyz.traj"
+    ase.io.write(other, ase.io.read(path, index=":2"))
+    for file in (path, other):
+        assert len(list(predict(model, file))) > 1
+        assert looked == ["read_head", "is_extxyz"]
+        looked.clear()

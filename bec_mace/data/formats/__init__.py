@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bec_mace.data.formats import abinit, espresso, outcar, phonopy, vasprun
 from bec_mace.data.formats.parsing import read_head
+from bec_mace.data.formats.xyz import is_extxyz
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -41,6 +42,27 @@ FORMATS = {
     "Abinit DDB": OutputFormat(abinit.recognises, abinit.read),
 }
 """Every kind of output that is read here, by name."""
+
+
+@dataclass(frozen=True)
+class FoundFormat:
+    """What a file is, found once and handed on.
+
+    Attributes:
+        path: The file.
+        output: Its kind, where it is a raw output.
+        is_extxyz: Whether it is extended XYZ; ASE reads what is neither.
+    """
+
+    path: Path
+    output: OutputFormat | None
+    is_extxyz: bool
+
+
+def find_format(path: Path) -> FoundFormat:
+    """Look what a file is; it is opened for this once."""
+    output = recognise(path)
+    return FoundFormat(path, output, output is None and is_extxyz(path))
 
 
 def recognise(path: Path) -> OutputFormat | None:
