@@ -34,6 +34,13 @@ def suggest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known names are {', '.join(known)}"
 
 
+def one_of(value: Any, choices: list[str]) -> str:
+    """Say which values a key can have, and the nearest of them."""
+    near = get_close_matches(str(value).lower(), choices, n=1)
+    quoted = ", ".join(f"'{choice}'" for choice in choices)
+    return f"expected one of {quoted}, got {show(value)}" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
 def _whole(value: Any) -> Any:
     # 1e3 is a float to YAML and a whole number to its writer.
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bec_mace.config.checks import Whole, show, wrong
+from bec_mace.config.checks import Whole, one_of, show, wrong
 from bec_mace.config.document import Mistake
+from bec_mace.config.ensembles import ENSEMBLES
 from bec_mace.config.messages import raise_mistakes
 from bec_mace.config.schema import Device, Precision, Section, read_config
 
@@ -40,8 +41,15 @@ def _object(value: Any) -> Any:
     return value
 
 
+def _ensemble(value: Any) -> Any:
+    if not isinstance(value, str) or value not in ENSEMBLES:
+        raise wrong(one_of(value, list(ENSEMBLES)))
+    return value
+
+
 Vector = Annotated[list[float], BeforeValidator(_vector)]
 Importable = Annotated[str | None, BeforeValidator(_object)]
+EnsembleName = Annotated[str, BeforeValidator(_ensemble)]
 
 
 def _only_one(section: Section, names: Sequence[str]) -> None:
@@ -76,7 +84,7 @@ class PotentialConfig(Section):
 class EnsembleConfig(Section):
     """Which ensemble is sampled, and how. A plain text stands for ``name``."""
 
-    name: Literal["nve", "langevin", "nose_hoover"] = Field(
+    name: EnsembleName = Field(
         description="nve: velocity Verlet; langevin: with friction and noise; nose_hoover: a chain of thermostats.")
     temperature: float | None = Field(default=None, gt=0, description="langevin, nose_hoover: temperature in K.")
     time_constant: float = Field(
@@ -89,10 +97,11 @@ class EnsembleConfig(Section):
 
     @model_validator(mode="after")
     def _temperature_where_it_is_needed(self) -> EnsembleConfig:
-        if self.name == "nve":
+        if not ENSEMBLES[self.name].has_thermostat:
             for key in ("temperature", "time_constant"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise wrong(f"'{key}' has no effect with nve; remove it (initial_temperature sets the velocities)")
+                    raise wrong(f"'{key}' has no effect with {self.name}; remove it "
+                                "(initial_temperature sets the velocities)")
         elif self.temperature is None:
             raise wrong(f"{self.name} needs a 'temperature' in K")
         return self
@@ -168,7 +177,7 @@ class MDConfig(Section):
     potential: PotentialConfig = Field(description="Energy and forces: a model, mace or any ASE calculator.")
     charges: str | None = Field(
         default=None, description="Model for Z*: file, run folder or name. Null: the potential where it is one of ours.")
-    ensemble: EnsembleConfig = Field(description="nve, langevin or nose_hoover.")
+    ensemble: EnsembleConfig = Field(description=f"One of {', '.join(ENSEMBLES)}.")
     time_step: float = Field(gt=0, description="Time step in fs; 0.5 where there is hydrogen.")
     steps: Whole = Field(ge=0, description="Number of steps of the whole run.")
     initial_temperature: float | None = Field(
@@ -186,8 +195,8 @@ class MDConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> MDConfig:
-        raise_mistakes("MDConfig", [(0, f"{'.'.join(map(str, found.location))}: {found.message}")
-                                    for found in cross_check(self.model_dump(mode="json"))])
+        raise_mistakes("MDConfig", [(0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
+                                    for mistake in cross_check(self.model_dump(mode="json"))])
         return self
 
 

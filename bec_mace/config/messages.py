@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from bec_mace.config.checks import show
+from bec_mace.config.checks import one_of, show
 from bec_mace.config.document import Location, Mistake
 from bec_mace.errors import ConfigError
 
@@ -83,17 +83,11 @@ def _words(detail: Any, location: Location, model: type[BaseModel]) -> str:
         key, words = _BOUNDS[kind]
         return f"{words} {context[key]:g}, got {show(value)}"
     if kind == "literal_error":
-        return _one_of(value, _choices(location, model))
+        return one_of(value, _choices(location, model))
     if kind in ("too_short", "string_pattern_mismatch"):
         field = _section(location[:-1], model).model_fields[str(location[-1])]
         return f"{'must not be empty' if kind == 'too_short' else f'cannot be {show(value)}'}; {field.description}"
     return str(detail["msg"])
-
-
-def _one_of(value: Any, choices: list[str]) -> str:
-    near = get_close_matches(str(value).lower(), choices, n=1)
-    quoted = ", ".join(f"'{choice}'" for choice in choices)
-    return f"expected one of {quoted}, got {show(value)}" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _choices(location: Location, model: type[BaseModel]) -> list[str]:

@@ -17,7 +17,8 @@ from ase import Atoms
 from tqdm import tqdm
 
 from bec_mace.config.dynamics import MDConfig
-from bec_mace.dynamics.ensembles import Integrator, draw_momenta, stop_centre_of_mass, temperature
+from bec_mace.config.ensembles import ENSEMBLES
+from bec_mace.dynamics.ensembles import Integrator, build_integrator, draw_momenta, stop_centre_of_mass, temperature
 from bec_mace.dynamics.folder import MDFolder, State, write_state
 from bec_mace.dynamics.observables import CurrentByElement, Drift, closest_pair
 from bec_mace.dynamics.potential import Potential, Z, build_potential
@@ -89,7 +90,7 @@ def run(config: MDConfig, resume: bool = False) -> Summary:
     if state is None:
         set_velocities(atoms, config, rng)
     atoms.calc = potential
-    integrator = Integrator(atoms, config.ensemble, config.time_step, rng)
+    integrator = build_integrator(atoms, config.ensemble, config.time_step, rng)
     if state is None:
         first_evaluation(config, atoms, potential, 0)
     folder.create(config, state)
@@ -117,7 +118,7 @@ def set_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generator) -> 
             raise DynamicsError(f"{config.structure}: has no velocities to start from; give an initial_temperature in K")
     if wanted is not None:
         draw_momenta(atoms, wanted, rng)
-    elif config.ensemble.name != "nve":
+    elif ENSEMBLES[config.ensemble.name].has_thermostat:
         stop_centre_of_mass(atoms)
 
 
