@@ -35,9 +35,9 @@ class FormerNames(MetaPathFinder, Loader):
         new = NAMES[spec.name]
         warnings.warn(f"{spec.name} is called {new} now; the old name will go.", FutureWarning, stacklevel=2)
         module = ModuleType(spec.name, f"Former name of {new}.")
-        found = import_module(new)
-        module.__dict__.update({name: value for name, value in vars(found).items() if not name.startswith("__")})
-        module.__getattr__ = lambda name: getattr(found, name)  # type: ignore[method-assign]
+        target = import_module(new)
+        module.__dict__.update({name: value for name, value in vars(target).items() if not name.startswith("__")})
+        module.__getattr__ = lambda name: getattr(target, name)  # type: ignore[method-assign]
         module.__path__ = []
         return module
 

@@ -25,19 +25,19 @@ def import_object(text: str, key: str, kind: type[BecMaceError]) -> Any:
         BecMaceError: Of this kind: There is no such module, no such name in it, or it cannot be called.
     """
     module, _, name = text.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
+    folder = str(Path.cwd())
+    added = folder not in sys.path
     if added:
-        sys.path.append(here)
+        sys.path.append(folder)
     try:
-        found = getattr(import_module(module), name)
+        value = getattr(import_module(module), name)
     except ImportError as error:
         raise kind(f"{key}: cannot import {module} ({error}); install it, or start where {module}.py is") from error
     except AttributeError:
         raise kind(f"{key}: the module {module} has no {name}") from None
     finally:
         if added:
-            sys.path.remove(here)
-    if not callable(found):
+            sys.path.remove(folder)
+    if not callable(value):
         raise kind(f"{key}: {text} cannot be called; name a class or function")
-    return found
+    return value

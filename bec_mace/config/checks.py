@@ -159,11 +159,11 @@ def check_kernel_head(value: Any) -> Any:
 def check_representatives(value: Any) -> Any:
     """Accept a positive whole number, or one by the symbol of each element."""
     numbers = value if isinstance(value, dict) else {"H": value}
-    found = {check_element(str(symbol)): _whole(number) for symbol, number in numbers.items()}
-    for number in found.values():
+    counts = {check_element(str(symbol)): _whole(number) for symbol, number in numbers.items()}
+    for number in counts.values():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise wrong(f"expected a whole number of at least 1, or {{element: number}}, got {show(number)}")
-    return found if isinstance(value, dict) else found["H"]
+    return counts if isinstance(value, dict) else counts["H"]
 
 
 def import_outside_heads(values: Mapping[str, Any]) -> None:
@@ -248,12 +248,12 @@ def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
     backbone = _at(values, "model", "backbone")
     if not isinstance(backbone, Mapping):
         return []
-    here: Location = ("training", "loss", "weights")
+    location: Location = ("training", "loss", "weights")
     weights = _at(values, "training", "loss", "weights")
     mistakes = [] if backbone.get("sizes") is None else [
         Mistake(("model", "backbone", "sizes"), "is read from the file of from_mace; remove it")]
     if isinstance(weights, Mapping) and backbone.get("freeze", True) is True:
-        mistakes += [Mistake((*here, target), f"'{target}' of a frozen mace model is not trained; remove it or set "
+        mistakes += [Mistake((*location, target), f"'{target}' of a frozen mace model is not trained; remove it or set "
                                               "model.backbone.freeze to false")
                      for target, weight in weights.items() if target in HEADS["energy"].provides and weight]
     return mistakes
@@ -271,10 +271,10 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
         return []  # Said already, where the head is named.
     if not rows:
         return []
-    here: Location = ("training", "loss", "weights")
+    location: Location = ("training", "loss", "weights")
     weights = _at(values, "training", "loss", "weights")
     if weights is None:  # nothing was said about the loss, so the heads are what must change
-        here, weights = ("model", "heads"), {"born_effective_charges": 1.0}
+        location, weights = ("model", "heads"), {"born_effective_charges": 1.0}
     if not isinstance(weights, Mapping):
         return []
     if _at(values, "model", "backbone") is not None and "energy" not in names:
@@ -285,9 +285,9 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
         makers = providers(target)
         if target in PROPERTIES and target not in provided:
             cure = f"add {' or '.join(makers)} to model.heads" if makers else "no head does"
-            place = here if here[0] == "model" else (*here, target)
+            place = location if location[0] == "model" else (*location, target)
             mistakes.append(Mistake(place, f"no head of this model gives '{target}' (heads: {', '.join(rows)}); "
                                            f"{cure}, or train other properties under training.loss.weights"))
     if weights and all(isinstance(value, int | float) and value == 0 for value in weights.values()):
-        mistakes.append(Mistake(here, "all weights are zero; give at least one property a positive weight"))
+        mistakes.append(Mistake(location, "all weights are zero; give at least one property a positive weight"))
     return mistakes

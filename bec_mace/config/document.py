@@ -154,8 +154,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         parent[str(path[-1])] = _parse(value, f"--set {text}", scratch)
         # What stood at or below this key in the file is gone, and so is its line.
         document.lines = {at: line for at, line in document.lines.items() if at[:len(path)] != path}
-        document.mistakes = [found for found in document.mistakes if found.location[:len(path)] != path]
-        document.mistakes += [Mistake(path + found.location, found.message) for found in scratch.mistakes]
+        document.mistakes = [mistake for mistake in document.mistakes if mistake.location[:len(path)] != path]
+        document.mistakes += [Mistake(path + mistake.location, mistake.message) for mistake in scratch.mistakes]
         document.overrides[path] = text
 
 
@@ -201,11 +201,11 @@ def _construct(loader: _Loader, node: yaml.Node, location: Location, document: D
             raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key_node.start_mark)
         # The text itself, so that the elements No and Y stay text.
         key = key_node.value
-        here = (*location, key)
+        place = (*location, key)
         line = key_node.start_mark.line + 1
         if key in values:
-            document.mistakes.append(Mistake(here, f"given twice (again in line {line}); keep one of them"))
+            document.mistakes.append(Mistake(place, f"given twice (again in line {line}); keep one of them"))
             continue
-        document.lines[here] = line
-        values[key] = _construct(loader, value_node, here, document)
+        document.lines[place] = line
+        values[key] = _construct(loader, value_node, place, document)
     return values

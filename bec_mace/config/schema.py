@@ -282,8 +282,8 @@ class CommonConfig(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> CommonConfig:
-        raise_mistakes(type(self).__name__, [(0, f"{'.'.join(map(str, found.location))}: {found.message}")
-                                             for found in cross_check(self.model_dump(mode="json"))])
+        raise_mistakes(type(self).__name__, [(0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
+                                             for mistake in cross_check(self.model_dump(mode="json"))])
         return self
 
 
@@ -366,14 +366,14 @@ def read_config(
         config = schema.model_validate(values)
     except ValidationError as error:
         mistakes += explain(error, schema)
-        mistakes += [found for found in cross_check(values)
-                     if not any(other.location[:len(found.location)] == found.location for other in mistakes)]
+        mistakes += [mistake for mistake in cross_check(values)
+                     if not any(other.location[:len(mistake.location)] == mistake.location for other in mistakes)]
     except ConfigError:
         mistakes += cross_check(values)
     lines = []
-    for found in mistakes:
-        line, origin = document.source(found.location)
-        lines.append((line, f"{origin}: {'.'.join(map(str, found.location))}: {found.message}"))
+    for mistake in mistakes:
+        line, origin = document.source(mistake.location)
+        lines.append((line, f"{origin}: {'.'.join(map(str, mistake.location))}: {mistake.message}"))
     raise_mistakes(str(path), lines)
     if config is None:
         raise ConfigError(f"{path}: the configuration could not be read")

@@ -64,8 +64,8 @@ class Potential(Calculator):
             self.bec.time_fs = self.time_fs
             names = ["energy", "free_energy", "forces", *([Z] if self.with_charges else [])]
             self.bec.calculate(self.atoms, names, list(all_changes))
-            found = self.bec.results
-            self.results = {name: found[name] for name in self.implemented_properties if name in found}
+            computed = self.bec.results
+            self.results = {name: computed[name] for name in self.implemented_properties if name in computed}
         else:
             # The energy whose derivative the forces are; calculators without electronic smearing have but one.
             free = "free_energy" if "free_energy" in getattr(self.inner, "implemented_properties", ()) else "energy"
@@ -187,7 +187,7 @@ def build_field(config: FieldConfig | None) -> ElectricField | None:
     if config.pulse is not None:
         return GaussianPulse(**config.pulse.model_dump())
     if config.function is not None:
-        found = import_object(config.function, "electric_field", DynamicsError)
-        function: Any = found() if inspect.isclass(found) else found
+        imported = import_object(config.function, "electric_field", DynamicsError)
+        function: Any = imported() if inspect.isclass(imported) else imported
         return as_field(function)
     return as_field(config.constant)

@@ -183,13 +183,13 @@ class BECCalculator(Calculator):
         field = self._field_used = self._field_now()
         wanted = {name.removeprefix("base_") for name in (*(properties or self.implemented_properties[:1]), *self.always)}
         self._check(wanted, held.pbc, field)
-        found = self._evaluate(self._names(wanted, held.pbc), held, field)
+        results = self._evaluate(self._names(wanted, held.pbc), held, field)
         if self.base is not None:
             needed = [name for name in OF_POTENTIAL if name in wanted and name not in self._results]
-            found |= {name: from_base(self.base, name, held) for name in needed}
+            results |= {name: from_base(self.base, name, held) for name in needed}
         if field is not None:
-            self._add_field(found, held)
-        self._results.update(found)
+            self._add_field(results, held)
+        self._results.update(results)
 
     def reset_field_work(self) -> None:
         """Begin a new path at the next structure, with no work done by the field."""
@@ -257,17 +257,17 @@ class BECCalculator(Calculator):
         news = field is not None and "field_forces" not in self._results
         source = self._polarization(atoms) if news else None
         if field is None or not news or not field.any():
-            found = self._pass(names, atoms, None) if names else {}
+            results = self._pass(names, atoms, None) if names else {}
             if news:
-                found |= {"field_forces": np.zeros((len(atoms), 3))} | ({"field_energy": 0.0} if source else {})
-            return found
+                results |= {"field_forces": np.zeros((len(atoms), 3))} | ({"field_energy": 0.0} if source else {})
+            return results
         whole = Z in names
-        found = self._pass({*names, Z, *({source} if source else ())}, atoms, None if whole else field)
-        found["field_forces"] = np.einsum("a,jab->jb", field, found[Z]) if whole else found.pop(Z)[:, 0]
+        results = self._pass({*names, Z, *({source} if source else ())}, atoms, None if whole else field)
+        results["field_forces"] = np.einsum("a,jab->jb", field, results[Z]) if whole else results.pop(Z)[:, 0]
         if source:
-            found["field_energy"] = -float(field @ found[source])
-        found.pop("polarization", None)
-        return found
+            results["field_energy"] = -float(field @ results[source])
+        results.pop("polarization", None)
+        return results
 
     def _pass(self, names: set[str], atoms: Atoms, direction: np.ndarray | None) -> dict[str, Any]:
         """Evaluate the model once; Z* along one direction only, (n_atoms, 1, 3), if one is given."""
@@ -290,20 +290,20 @@ class BECCalculator(Calculator):
         molecule = not atoms.pbc.any()
         return "dipole" if molecule and all("dipole" in head.provides for head in heads) else None
 
-    def _add_field(self, found: dict[str, Any], atoms: Atoms) -> None:
+    def _add_field(self, results: dict[str, Any], atoms: Atoms) -> None:
         """Add the field's share to what was found, and go on along the path if these atoms are new."""
-        if "field_forces" in found:
-            self._path.advance(found["field_forces"], atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
-            found["field_work"] = self._path.work
-        known = {**self._results, **found}
+        if "field_forces" in results:
+            self._path.advance(results["field_forces"], atoms.positions, atoms.numbers, atoms.cell.array, atoms.pbc)
+            results["field_work"] = self._path.work
+        known = {**self._results, **results}
         energy = known.get("field_energy", -known["field_work"])
-        if "energy" in found:
-            found["base_energy"] = found["energy"]
-        if "forces" in found:
-            found["base_forces"] = found["forces"]
-            found["forces"] = found["forces"] + known["field_forces"]
-        for name in {"energy", "free_energy"} & set(found):
-            found[name] += energy
+        if "energy" in results:
+            results["base_energy"] = results["energy"]
+        if "forces" in results:
+            results["base_forces"] = results["forces"]
+            results["forces"] = results["forces"] + known["field_forces"]
+        for name in {"energy", "free_energy"} & set(results):
+            results[name] += energy
 
 
 def to_results(output: Mapping[str, Any]) -> dict[str, Any]:
