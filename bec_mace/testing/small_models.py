@@ -26,15 +26,17 @@ HEAD_SETS = (
 )
 
 
-def copy_model(model: PolarizationModel, dtype: torch.dtype | None = None) -> PolarizationModel:
-    """A second model with the same weights, free to change."""
+def copy_model(
+    model: PolarizationModel, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> PolarizationModel:
+    """A second model with the same weights, free to change; in the precision and on the device of the first by default."""
     if isinstance(model, CommitteeModel):
-        return CommitteeModel([copy_model(member, dtype) for member in model.networks])
+        return CommitteeModel([copy_model(member, dtype, device) for member in model.networks])
     with torch.random.fork_rng(devices=[]):
         build = build_kernel_model if model.config.kind == "kernel" else build_model
-        copy = build(model.config, ELEMENTS, model.statistics, dtype or model.reference_charges.dtype)
+        copy = build(model.config, model.elements, model.statistics, dtype or model.reference_charges.dtype)
     copy.load_state_dict(model.state_dict())
-    return copy.to(model.reference_charges.device)
+    return copy.to(device or model.reference_charges.device)
 
 
 @cache

@@ -13,7 +13,7 @@ from bec_mace.data.graph import Graph
 from bec_mace.engine.environments import Environments, build_blocks, build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model
-from bec_mace.testing.small_models import ALL_HEADS, make_model
+from bec_mace.testing.small_models import ALL_HEADS, copy_model, make_model
 from bec_mace.testing.structures import ELEMENTS, FRAMES, atom, molecule, rocksalt, slab, triclinic, triclinic_pair
 from tests.models.kernel_regression.kernel_systems import make_kernel_model
 
@@ -46,7 +46,7 @@ def assert_same(
 
 
 def make_graph(frames: Collection[Frame], model: PolarizationModel) -> Graph:
-    return collate([build_graph(frame, model.r_max) for frame in frames])
+    return collate([build_graph(frame, model.r_max) for frame in frames]).to(model.reference_charges.device)
 
 
 def everything(model: PolarizationModel) -> set[str]:
@@ -56,8 +56,8 @@ def everything(model: PolarizationModel) -> set[str]:
 @pytest.mark.parametrize("heads", [
     ("monopole",), ("charge_transfer",), ("dipole",), ("direct",), ("energy",), ("monopole", "charge_transfer", "energy"),
     (*ALL_HEADS, "energy")])
-def test_head_sets(heads: tuple[str, ...]) -> None:
-    model = make_model(heads, acoustic_sum_rule=None)
+def test_head_sets(heads: tuple[str, ...], device: torch.device) -> None:
+    model = copy_model(make_model(heads, acoustic_sum_rule=None), device=device)
     assert_same(model, make_graph(BATCH, model), everything(model))
 
 
@@ -89,8 +89,8 @@ def test_directions() -> None:
 
 
 @pytest.mark.parametrize("heads", [("monopole",), ("dipole",), ("monopole", "dipole")])
-def test_kernel_models(heads: tuple[str, ...]) -> None:
-    model = make_kernel_model(heads, rule=None, uncertainty=True)
+def test_kernel_models(heads: tuple[str, ...], device: torch.device) -> None:
+    model = copy_model(make_kernel_model(heads, rule=None, uncertainty=True), device=device)
     assert_same(model, make_graph(BATCH, model), everything(model))
 
 

@@ -14,6 +14,7 @@ from bec_mace.data import Frame, Statistics, build_graph
 from bec_mace.errors import DataError, ModelError
 from bec_mace.integrations.ase import BECCalculator
 from bec_mace.models import PolarizationModel, build_model, save_model
+from bec_mace.testing.small_models import copy_model
 
 Z = "born_effective_charges"
 
@@ -43,16 +44,16 @@ def crystal():
     return Atoms("OHHO", positions, cell=[[4.0, 0, 0], [0.7, 4.2, 0], [0.3, -0.5, 4.5]], pbc=True)
 
 
-def test_charges_are_those_of_the_model(model, crystal):
-    crystal.calc = BECCalculator(model, dtype="float64")
+def test_charges_are_those_of_the_model(model, crystal, device):
+    crystal.calc = BECCalculator(copy_model(model), device=str(device), dtype="float64")
     expected = model(build_graph(Frame.from_atoms(crystal, properties=()), model.r_max), (Z, "charges"))
     np.testing.assert_allclose(crystal.calc.get_property(Z, crystal), expected[Z].numpy(), atol=1e-13)
     np.testing.assert_allclose(crystal.get_charges(), expected["charges"].numpy(), atol=1e-13)
     assert crystal.calc.get_property(Z, crystal).shape == (4, 3, 3)
 
 
-def test_forces_and_stress_are_derivatives_of_the_energy(model, crystal):
-    crystal.calc = BECCalculator(model, dtype="float64")
+def test_forces_and_stress_are_derivatives_of_the_energy(model, crystal, device):
+    crystal.calc = BECCalculator(copy_model(model), device=str(device), dtype="float64")
     assert crystal.get_potential_energy() < -800.0
 
     def slope(change):

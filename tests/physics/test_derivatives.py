@@ -12,7 +12,7 @@ from bec_mace.data import Frame, build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.testing.physics import check_derivative_of_dipole, move
-from bec_mace.testing.small_models import make_model
+from bec_mace.testing.small_models import copy_model, make_model
 from bec_mace.testing.structures import molecule, slab, triclinic
 
 STEP = 1e-3
@@ -27,9 +27,9 @@ def energy(model: PolarizationModel, frame: Frame) -> float:
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("heads", [
     ("monopole",), ("dipole",), ("charge_transfer",), ("monopole", "charge_transfer", "dipole")], ids="+".join)
-def test_molecule_against_finite_differences(heads: tuple[str, ...], layers: int) -> None:
+def test_molecule_against_finite_differences(heads: tuple[str, ...], layers: int, device: torch.device) -> None:
     """One and three layers; two layers are in the kit."""
-    check_derivative_of_dipole(make_model(heads, layers))
+    check_derivative_of_dipole(copy_model(make_model(heads, layers), device=device))
 
 
 def test_projection_leaves_edge_only_heads_a_derivative() -> None:

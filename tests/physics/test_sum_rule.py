@@ -51,10 +51,10 @@ def test_remainder_of_the_monopole_head(frame: Frame, layers: int) -> None:
     assert np.abs(out["born_effective_charges"].sum(dim=0).numpy() - expected).max() < 1e-7
 
 
-def test_projection_acts_on_each_frame_of_a_batch() -> None:
-    model = make_model(("monopole", "energy"), 2, "project")
+def test_projection_acts_on_each_frame_of_a_batch(device: torch.device) -> None:
+    model = copy_model(make_model(("monopole", "energy"), 2, "project"), device=device)
     frames = [triclinic(), molecule(), slab()]
-    graph = collate([build_graph(frame, model.r_max) for frame in frames])
+    graph = collate([build_graph(frame, model.r_max) for frame in frames]).to(device)
     out = model(graph, ("born_effective_charges", "charges"))
     for number in range(len(frames)):
         mine = graph.frame_index == number

@@ -12,6 +12,7 @@ from bec_mace.predict import batches, predict
 from bec_mace.predict.batch_memory import BatchMemory
 from bec_mace.predict.stream import Pipeline
 from bec_mace.predict.work_units import divide
+from bec_mace.testing.small_models import copy_model
 
 Z = "born_effective_charges"
 
@@ -35,6 +36,15 @@ def test_frames_atoms_and_files_are_one_to_it(model, path, frames):
         np.testing.assert_allclose(values(predict(model, one)), expected[3:4], atol=1e-13)
     with pytest.raises(DataError, match="structure 1: must be a Frame, ASE atoms or a file, got int"):
         list(predict(model, [frames[0], 3]))
+
+
+def test_the_device_is_where_it_computes(model, frames, device):
+    expected = values(predict(model, frames))
+    on_device = copy_model(model)
+    found = values(predict(on_device, frames, device=device))
+    assert on_device.reference_charges.device.type == device.type
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 @pytest.mark.parametrize("workers", [None, 1])

@@ -29,7 +29,7 @@ MODELS = {
 def test_every_head(name: str, check: str, device: torch.device) -> None:
     heads, rule = MODELS[name]
     model = make_model(heads, acoustic_sum_rule=rule)
-    CHECKS[check](model if device.type == "cpu" else copy_model(model).to(device))
+    CHECKS[check](model if device.type == "cpu" else copy_model(model, device=device))
 
 
 def test_random_rotation_is_proper() -> None:

@@ -15,14 +15,14 @@ from bec_mace.models.mace.linear_maps import mix_channels_by_element
 from bec_mace.models.mace.product import contract_monomials, monomial_indices, monomials, symmetrize_couplings
 from bec_mace.models.network import LayerStage
 from bec_mace.testing.oracle import mace_features
-from bec_mace.testing.small_models import make_model
+from bec_mace.testing.small_models import copy_model, make_model
 from bec_mace.testing.structures import molecule, slab, triclinic, triclinic_pair
 from tests.graphs import edge_vectors
 
 
 def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
     """Largest difference of the features of any layer, in training and in inference."""
-    graph = collate([build_graph(frame, model.r_max) for frame in frames])
+    graph = collate([build_graph(frame, model.r_max) for frame in frames]).to(model.reference_charges.device)
     env = build_environments(graph, model._species(graph), len(model.elements), model.r_max)
     expected, _ = mace_features(model, graph.atomic_numbers, edge_vectors(graph), *graph.edge_index)
     assert len(expected) == model.config.num_interactions
@@ -42,8 +42,8 @@ def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
 
 @pytest.mark.parametrize(("correlation", "max_l"), [
     (1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
-def test_features_equal_those_of_mace(correlation: int, max_l: int) -> None:
-    model = make_model(("monopole",), 2, correlation=correlation, max_l=max_l)
+def test_features_equal_those_of_mace(correlation: int, max_l: int, device: torch.device) -> None:
+    model = copy_model(make_model(("monopole",), 2, correlation=correlation, max_l=max_l), device=device)
     assert kernel_error(model, triclinic(), molecule()) < 1e-12
 
 
