@@ -105,11 +105,11 @@ def _found(
                 yield key, _shaped(store[key], row, key, len(atoms), source)
 
 
-def _pick(found: list[tuple[str, np.ndarray]], name: str, source: str) -> np.ndarray | None:
+def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> np.ndarray | None:
     """The one value of a property, or None."""
-    if not found:
+    if not candidates:
         return None
-    best = [item for item in found if item[0] not in _FALLBACK_KEYS] or found
+    best = [item for item in candidates if item[0] not in _FALLBACK_KEYS] or candidates
     first_key, value = best[0]
     for key, other in best[1:]:
         if not np.allclose(value, other, rtol=1e-10, atol=1e-10):

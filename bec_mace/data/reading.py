@@ -64,13 +64,13 @@ def read_frames(
     seen: set[str] = set()
     files = expand(paths)
     for path in files:
-        found = formats.find_format(path)
-        raw = found.output is not None
-        there = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES)}
+        file_format = formats.find_format(path)
+        raw = file_format.output is not None
+        own_keys = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES)}
         order = "polarization_first" if raw else index_order
-        for number, atoms in enumerate(read_atoms(found)):
+        for number, atoms in enumerate(read_atoms(file_format)):
             seen |= file_keys(atoms)
-            frames.append(Frame.from_atoms(atoms, keys=there, index_order=order, properties=wanted,
+            frames.append(Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=wanted,
                                            source=f"{path}, frame {number}"))
     check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
@@ -90,11 +90,11 @@ def expand(paths: Paths) -> list[Path]:
         elif Path(text).expanduser().is_file():
             files.append(Path(text).expanduser())
         else:
-            found = sorted(Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True))
-            found = [path for path in found if path.is_file()]
-            if not found:
+            matches = sorted(Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True))
+            matches = [path for path in matches if path.is_file()]
+            if not matches:
                 raise DataError(f"{text}: no such file. Paths are relative to {Path.cwd()}.")
-            files.extend(found)
+            files.extend(matches)
     if not files:
         raise DataError("No files of structures were named.")
     seen: set[Path] = set()
@@ -131,11 +131,11 @@ def check_complete(
         missing = [frame for frame in frames if name not in frame.labels]
         if not missing:
             continue
-        found = len(frames) - len(missing)
+        n_labelled = len(frames) - len(missing)
         key = f" (key {keys[name]!r})" if keys and name in keys else ""
-        count = f"{name}{key}: found in {found} of {len(frames)} frames"
+        count = f"{name}{key}: found in {n_labelled} of {len(frames)} frames"
         advice = formats.advice(files) if name == _CHARGES else ""
-        if found == 0:
+        if n_labelled == 0:
             held = f" The files hold: {', '.join(sorted(seen))}." if seen else ""
             raise DataError(f"{count} (first: {missing[0].source}).{held} {advice or 'Name its key under keys.'}")
         if name not in allow_missing:
@@ -143,14 +143,14 @@ def check_complete(
                             f"frames out of its loss. {advice}".rstrip())
 
 
-def read_atoms(found: formats.FoundFormat) -> Iterator[Atoms]:
+def read_atoms(file_format: formats.FoundFormat) -> Iterator[Atoms]:
     """Yield the structures of one file; whatever goes wrong in ASE becomes a DataError.
 
     Extended XYZ and the trajectories of ASE are read one structure at a time, raw outputs of first-principles programs with
     their Born effective charges, other formats as ASE reads them.
     """
-    number, path, output = 0, found.path, found.output
-    if found.is_extxyz:
+    number, path, output = 0, file_format.path, file_format.output
+    if file_format.is_extxyz:
         for text, _ in read_frame_texts(path):
             yield parse(text, f"{path}, frame {number}")
             number += 1
@@ -169,8 +169,8 @@ def read_frame_texts(path: Path) -> Iterator[tuple[str, int]]:
     """Yield text and number of atoms of each frame of an extended XYZ file; a damaged file becomes a DataError."""
     texts = read_texts(path)
     number = 0
-    while (found := _read(lambda: next(texts, None), f"{path}, frame {number}")) is not None:
-        yield found
+    while (text_and_size := _read(lambda: next(texts, None), f"{path}, frame {number}")) is not None:
+        yield text_and_size
         number += 1
 
 

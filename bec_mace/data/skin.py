@@ -71,9 +71,9 @@ class SkinNeighbours:
 
     def _search(self, frame: Frame) -> None:
         self._frame = None  # A failed search leaves no list behind.
-        found = find_neighbours(frame, self.r_max + self.skin)
-        order = np.lexsort((*found.shifts.T[::-1], found.sender, found.receiver))
-        self._pairs = Neighbours(found.sender[order], found.receiver[order], found.shifts[order])
+        pairs = find_neighbours(frame, self.r_max + self.skin)
+        order = np.lexsort((*pairs.shifts.T[::-1], pairs.sender, pairs.receiver))
+        self._pairs = Neighbours(pairs.sender[order], pairs.receiver[order], pairs.shifts[order])
         self._offsets = self._pairs.shifts @ frame.cell
         # A copy: whoever owns the frame may change it.
         self._frame = Frame(frame.atomic_numbers.copy(), frame.positions.copy(), frame.cell.copy(), frame.pbc.copy())

@@ -51,14 +51,14 @@ def iter_sources(paths: Paths) -> Iterator[Source]:
     """
     for path in expand(paths):
         number = -1
-        found = find_format(path)
-        if found.is_extxyz:
+        found_format = find_format(path)
+        if found_format.is_extxyz:
             for number, (text, n_atoms) in enumerate(read_frame_texts(path)):
                 yield FrameText(text, n_atoms, f"{path}, frame {number}")
             if number < 0:
                 raise DataError(f"{path}: no structures in this file.")
         else:
-            for number, atoms in enumerate(read_atoms(found)):
+            for number, atoms in enumerate(read_atoms(found_format)):
                 yield structure(atoms, f"{path}, frame {number}")
 
 

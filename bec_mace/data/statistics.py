@@ -62,7 +62,7 @@ def _has_energies(frames: Sequence[Frame]) -> bool:
 
 def shortest_distances(frames: Sequence[Frame], r_max: float) -> tuple[tuple[int, int, float], ...]:
     """How close atoms of each pair of elements come, in Å; pairs that are never within r_max are left out."""
-    found: dict[tuple[int, int], float] = {}
+    distances: dict[tuple[int, int], float] = {}
     for frame in frames:
         edges = find_neighbours(frame, r_max)
         vectors = frame.positions[edges.receiver] - frame.positions[edges.sender] - edges.shifts @ frame.cell
@@ -71,8 +71,8 @@ def shortest_distances(frames: Sequence[Frame], r_max: float) -> tuple[tuple[int
         second = np.maximum(numbers[edges.receiver], numbers[edges.sender])
         for pair in {(int(a), int(b)) for a, b in zip(first, second, strict=True)}:
             shortest = float(lengths[(first == pair[0]) & (second == pair[1])].min())
-            found[pair] = min(shortest, found.get(pair, shortest))
-    return tuple((*pair, found[pair]) for pair in sorted(found))
+            distances[pair] = min(shortest, distances.get(pair, shortest))
+    return tuple((*pair, distances[pair]) for pair in sorted(distances))
 
 
 def mean_neighbours(frames: Sequence[Frame], r_max: float) -> float:

@@ -52,20 +52,20 @@ class DataSummary:
     @property
     def warnings(self) -> list[str]:
         """What a person should look at before training."""
-        found = []
+        warnings = []
         if self.rotation is not None and self.rotation.looks_transposed:
-            found.append(
+            warnings.append(
                 "The Born effective charges look transposed: on "
                 f"{self.rotation.n_frames} molecules the rotational sum rule fails by {self.rotation.residual:.3f} "
                 f"e Å as they are and by {self.rotation.transposed_residual:.3f} e Å with the indices exchanged. "
                 "Change index_order.")
         if self.duplicates:
-            found.append(f"{len(self.duplicates)} structures occur more than once, the first as "
+            warnings.append(f"{len(self.duplicates)} structures occur more than once, the first as "
                          f"{' and '.join(self.duplicates[0][:2])}.")
         if self.egg_box is not None:
-            found.append("The Born effective charges follow the real-space grid of the calculation, an egg-box error: "
+            warnings.append("The Born effective charges follow the real-space grid of the calculation, an egg-box error: "
                          f"{self.egg_box.text()}. To train without it, set data.egg_box: remove.")
-        return found
+        return warnings
 
     def text(self) -> str:
         """The report for a person, as lines of text."""

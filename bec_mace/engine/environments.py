@@ -112,8 +112,8 @@ class Environments(SortedAtoms):
         """
         arms = self.vectors[reverse] @ directions.T
         factors = torch.cat([torch.ones_like(arms[:, :1]), arms], dim=1).view(self.n_atoms, self.n_slots, -1).transpose(1, 2)
-        found = [factors @ value.index_select(0, reverse).view(self.n_atoms, self.n_slots, -1) for value in values.unbind(0)]
-        return torch.stack(found).movedim(2, 0)
+        gathered = [factors @ value.index_select(0, reverse).view(self.n_atoms, self.n_slots, -1) for value in values.unbind(0)]
+        return torch.stack(gathered).movedim(2, 0)
 
     def sum_over_senders(self, values: Tensor) -> Tensor:
         """Sum values of shape (n_atoms * n_slots, ...) into the atoms they were gathered from."""

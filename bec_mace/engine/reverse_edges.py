@@ -25,9 +25,9 @@ def reverse_slots(sender: Tensor, vectors: Tensor, n_slots: int, n_senders: int)
         return None
     receiver = torch.arange(n_senders, device=sender.device).repeat_interleave(n_slots)
     by_length = torch.argsort(torch.linalg.vector_norm(vectors.detach(), dim=1))
-    here, there = receiver * n_senders + sender, sender * n_senders + receiver
-    first, second = (by_length[torch.argsort(key[by_length], stable=True)] for key in (here, there))
-    if not torch.equal(here[first], there[second]):
+    own, reverse = receiver * n_senders + sender, sender * n_senders + receiver
+    first, second = (by_length[torch.argsort(key[by_length], stable=True)] for key in (own, reverse))
+    if not torch.equal(own[first], reverse[second]):
         return None  # Rounding can tell the two ends of an edge apart that is as long as the cutoff.
     return torch.empty_like(first).index_copy(0, first, second)
 

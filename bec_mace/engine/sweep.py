@@ -290,10 +290,10 @@ class Puller:
         pulled: list[Tensor | None] = [None] * len(inputs)
         if seeds and wanted:
             outputs, cotangents = zip(*seeds, strict=True)
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 outputs, [value for _, value in wanted], cotangents, retain_graph=True, create_graph=self.create_graph,
                 allow_unused=True)
-            for (place, _), value in zip(wanted, found, strict=True):
+            for (place, _), value in zip(wanted, gradients, strict=True):
                 pulled[place] = value
         return pulled
 
@@ -301,12 +301,12 @@ class Puller:
         self, edge_feats: EdgeFeatures, held: Mapping[Channel, EdgeCotangents], vectors: Tensor
     ) -> Cotangents:
         """Those of the edge vectors, from those of the functions of them."""
-        found = {}
+        pulled = {}
         for channel, values in held.items():
             seeds = [(feats, value) for name, feats in edge_feats.named().items()
                      if (value := values.get(name)) is not None and feats.requires_grad]
-            found[channel] = self.pull(seeds, [vectors])[0]
-        return Cotangents(found.get("charge"), [found.get(axis) for axis in self.axes], found.get("energy"))
+            pulled[channel] = self.pull(seeds, [vectors])[0]
+        return Cotangents(pulled.get("charge"), [pulled.get(axis) for axis in self.axes], pulled.get("energy"))
 
 
 def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

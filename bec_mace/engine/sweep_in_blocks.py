@@ -127,16 +127,16 @@ class _Walk:
             total[atoms] += env.sum_over_slots(flow)
             total.index_add_(0, env.sender, flow, alpha=-1)
 
-    def _respond(self, atoms: slice, env: Environments, found: Cotangents) -> None:
+    def _respond(self, atoms: slice, env: Environments, cotangents: Cotangents) -> None:
         """Add what the edges of a block give to the response and the forces of receivers and senders."""
         if self.response is not None and self.directions is not None:
-            at_receivers, at_senders = ends_of_response(found, env, self.directions)
+            at_receivers, at_senders = ends_of_response(cotangents, env, self.directions)
             self.response[atoms] += env.sum_over_slots(at_receivers)
             self.response.index_add_(0, env.sender, at_senders, alpha=-1)
-        if self.forces is not None and self.virial is not None and found.energy is not None:
-            self.forces[atoms] -= env.sum_over_slots(found.energy)
-            self.forces.index_add_(0, env.sender, found.energy)
-            self.virial += virial_of(found.energy, env)
+        if self.forces is not None and self.virial is not None and cotangents.energy is not None:
+            self.forces[atoms] -= env.sum_over_slots(cotangents.energy)
+            self.forces.index_add_(0, env.sender, cotangents.energy)
+            self.virial += virial_of(cotangents.energy, env)
 
     def _at_nodes(self, number: int, reading: _Reading) -> dict[Channel, Tensor]:
         """Pull the cotangents of the gathered features through what was gathered, and add those of the own features."""

@@ -156,9 +156,9 @@ def format_table(result: dict[str, Any]) -> str:
     if Z in result:
         lines += _charge_lines(result[Z])
     if "uncertainty" in result:
-        found = result["uncertainty"]
-        lines.append(f"  predicted deviation {found['rms']:.4f} e (rms): {found['within_68']:.1%} of errors within 1, "
-                     f"{found['within_95']:.1%} within 1.96 of it")
+        deviation = result["uncertainty"]
+        lines.append(f"  predicted deviation {deviation['rms']:.4f} e (rms): {deviation['within_68']:.1%} of errors within 1, "
+                     f"{deviation['within_95']:.1%} within 1.96 of it")
     for name, share in result.get("head_shares", {}).items():
         lines.append(f"  {'head ' + name:<24} share {share['share']:8.4f}   rms {share['rms']:8.4f} e")
     for name in compared()[1:]:

@@ -43,17 +43,17 @@ def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
 class State:
     """What one evaluation of some heads left behind, atoms in sorted order."""
 
-    found: Evaluation
+    evaluation: Evaluation
     heads: list[str]
 
     @property
     def atoms(self) -> SortedAtoms:
         """The atoms."""
-        return self.found.atoms
+        return self.evaluation.atoms
 
     def total(self, name: str) -> Tensor | None:
         """The sum of one kind of source over all stages."""
-        return total_of([getattr(sources, name) for sources in self.found.sources])
+        return total_of([getattr(sources, name) for sources in self.evaluation.sources])
 
 
 class PolarizationModel(torch.nn.Module, ABC):
@@ -203,14 +203,14 @@ class PolarizationModel(torch.nn.Module, ABC):
         axes = torch.eye(3).to(atoms.positions) if directions is None else directions
         response = axes if Z in wanted else None
         state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
-        found = state.found
+        evaluation = state.evaluation
         out: dict[str, Any] = {}
-        if found.response is not None:
-            out[Z] = atoms.unsort(self._response(state, found.response, axes))
-        if found.forces is not None:
-            out["forces"] = atoms.unsort(found.forces)
-        if "stress" in wanted and found.virial is not None:
-            out["stress"] = _stress(found.virial, graph)
+        if evaluation.response is not None:
+            out[Z] = atoms.unsort(self._response(state, evaluation.response, axes))
+        if evaluation.forces is not None:
+            out["forces"] = atoms.unsort(evaluation.forces)
+        if "stress" in wanted and evaluation.virial is not None:
+            out["stress"] = _stress(evaluation.virial, graph)
         if "energy" in wanted:
             out["energy"] = self._energy(state)
         if wanted & {"charges", "dipole", "polarization"}:
@@ -298,7 +298,7 @@ class PolarizationModel(torch.nn.Module, ABC):
 
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
-        own = [sources.dipoles for sources in state.found.sources if sources.transferred is None]
+        own = [sources.dipoles for sources in state.evaluation.sources if sources.transferred is None]
         return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
 
     def _of_atoms_or_frames(self, name: str, shares: Tensor, atoms: Environments | Blocks) -> Tensor:
@@ -324,8 +324,8 @@ class PolarizationModel(torch.nn.Module, ABC):
             if Z not in self.heads[name].provides:
                 continue
             state = self._evaluate(atoms, [name], axes, False, create_graph)
-            if state.found.response is not None:
-                parts[name] = atoms.unsort(self._response(state, state.found.response, axes, references=False))
+            if state.evaluation.response is not None:
+                parts[name] = atoms.unsort(self._response(state, state.evaluation.response, axes, references=False))
         parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
         return parts
 

@@ -102,14 +102,14 @@ class CommitteeModel(PolarizationModel):
         wanted = set(properties)
         self._check_properties(wanted)
         asked = wanted - {DEVIATION} | ({Z} if DEVIATION in wanted else set())
-        found: list[dict[str, Any]] = [member(graph, asked, create_graph, directions, block_size) for member in self.networks]
+        outputs: list[dict[str, Any]] = [member(graph, asked, create_graph, directions, block_size) for member in self.networks]
         out: dict[str, Any] = {}
         for name in wanted - {DEVIATION, "head_contributions"}:
-            out[name] = torch.stack([values[name] for values in found]).mean(dim=0)
+            out[name] = torch.stack([values[name] for values in outputs]).mean(dim=0)
         if DEVIATION in wanted:
-            out[DEVIATION] = torch.stack([values[Z] for values in found]).std(dim=0)
+            out[DEVIATION] = torch.stack([values[Z] for values in outputs]).std(dim=0)
         if "head_contributions" in wanted:
-            parts = [values["head_contributions"] for values in found]
+            parts = [values["head_contributions"] for values in outputs]
             names = dict.fromkeys(itertools.chain.from_iterable(parts))
             out["head_contributions"] = {
                 name: sum(part[name] for part in parts if name in part) / len(parts) for name in names}

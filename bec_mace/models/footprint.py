@@ -132,7 +132,7 @@ def left_by_groups(membership: Path, root: Path) -> list[int]:
         rows = [row.split(":", 2) for row in membership.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return []
-    found = []
+    leftovers = []
     for _, controllers, name in rows:
         if not controllers:
             top, files = root, ("memory.max", "memory.current", "inactive_file")
@@ -142,8 +142,8 @@ def left_by_groups(membership: Path, root: Path) -> list[int]:
             continue
         place = top / name.lstrip("/")
         groups = [folder for folder in (place, *place.parents) if folder.is_relative_to(top)]
-        found += [left for folder in groups if (left := _left_by(folder, *files)) is not None]
-    return found
+        leftovers += [left for folder in groups if (left := _left_by(folder, *files)) is not None]
+    return leftovers
 
 
 def _left_by(folder: Path, limit_file: str, usage_file: str, inactive: str) -> int | None:

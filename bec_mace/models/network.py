@@ -133,14 +133,14 @@ class NetworkModel(PolarizationModel):
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 
     def _tensors(self, state: State) -> Tensor | None:
-        return total_of([self.heads[name].tensors(state.found.node_feats) for name in state.heads])
+        return total_of([self.heads[name].tensors(state.evaluation.node_feats) for name in state.heads])
 
     def _polarizabilities(self, state: State) -> Tensor | None:
-        feats, species = state.found.node_feats, state.atoms.species
+        feats, species = state.evaluation.node_feats, state.atoms.species
         return total_of([self.heads[name].polarizabilities(feats, species) for name in state.heads])
 
     def _shares(self, state: State) -> dict[str, Tensor]:
-        feats, species = state.found.node_feats, state.atoms.species
+        feats, species = state.evaluation.node_feats, state.atoms.species
         return {name: value for head in state.heads for name, value in self.heads[head].shares(feats, species).items()}
 
     def _energy(self, state: State) -> Tensor:
@@ -154,10 +154,10 @@ class NetworkModel(PolarizationModel):
 
 def _distance_table(statistics: Statistics, elements: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """Shortest distances by place of the elements; 0 for pairs that never met, empty where nothing is known."""
-    found = {(first, second): distance for first, second, distance in statistics.shortest_distances}
-    if not found:
+    distances = {(first, second): distance for first, second, distance in statistics.shortest_distances}
+    if not distances:
         return ()
-    return tuple(tuple(found.get((min(a, b), max(a, b)), 0.0) for b in elements) for a in elements)
+    return tuple(tuple(distances.get((min(a, b), max(a, b)), 0.0) for b in elements) for a in elements)
 
 
 def _build_head(name: str, features: Features, options: dict[str, Any]) -> Head:

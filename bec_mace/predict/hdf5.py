@@ -39,7 +39,7 @@ _ATOMS_IN_MEMORY = 200_000
 
 
 @dataclass(frozen=True)
-class Block:
+class FrameRange:
     """Consecutive frames.
 
     Attributes:
@@ -53,17 +53,17 @@ class Block:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def frames(self, first: int, last: int) -> Block:
+    def frames(self, first: int, last: int) -> FrameRange:
         """Some of the frames."""
         offsets = self.offsets[first : last + 1]
         rows = {"frame": slice(first, last), "atom": slice(int(offsets[0]), int(offsets[-1]))}
-        return Block(offsets - offsets[0], {name: value[rows[_per(name)]] for name, value in self.arrays.items()})
+        return FrameRange(offsets - offsets[0], {name: value[rows[_per(name)]] for name, value in self.arrays.items()})
 
 
-def _joined(blocks: Sequence[Block]) -> Block:
-    sizes = np.concatenate([np.diff(block.offsets) for block in blocks])
-    return Block(np.concatenate([[0], np.cumsum(sizes)]),
-                 {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays})
+def _joined(ranges: Sequence[FrameRange]) -> FrameRange:
+    sizes = np.concatenate([np.diff(frames.offsets) for frames in ranges])
+    return FrameRange(np.concatenate([[0], np.cumsum(sizes)]),
+                 {name: np.concatenate([frames.arrays[name] for frames in ranges]) for name in ranges[0].arrays})
 
 
 def read_predictions(path: str | Path) -> Iterator[tuple[Frame, dict[str, Any]]]:
@@ -83,9 +83,9 @@ def read_predictions(path: str | Path) -> Iterator[tuple[Frame, dict[str, Any]]]
     """
     path = Path(path)
     with _open(path) as file:
-        for block in _blocks(file, 0, _length(file)):
-            for number in range(len(block)):
-                one = block.frames(number, number + 1).arrays
+        for frames in _ranges(file, 0, _length(file)):
+            for number in range(len(frames)):
+                one = frames.frames(number, number + 1).arrays
                 frame = Frame(one.pop("atomic_numbers").astype(np.int64), one.pop("positions"), one.pop("cell")[0],
                               one.pop("pbc")[0], source=f"{path}")
                 yield frame, {name: (value if _per(name) == "atom" else value[0]).copy() for name, value in one.items()}
@@ -105,12 +105,12 @@ class Hdf5Part:
     def __init__(self, path: Path, place: int, description: Mapping[str, Any]) -> None:
         self._path, self._description, self._place = path, dict(description), place
         self._tables: GrowingTables | None = None
-        self._waiting: list[Block] = []
+        self._waiting: list[FrameRange] = []
         if place:
             # A file whose writer was killed cannot be opened for writing again, so what it holds goes into a new one.
             with _open(path) as file:
-                for block in _blocks(file, 0, place):
-                    self._write(block)
+                for frames in _ranges(file, 0, place):
+                    self._write(frames)
             if self._tables is not None:
                 self._tables.place()
 
@@ -120,7 +120,7 @@ class Hdf5Part:
                   "cell": frame.cell[None], "pbc": frame.pbc[None]}
         for name, value in result.items():
             arrays[name] = np.asarray(value) if _per(name) == "atom" else np.asarray(value)[None]
-        self._waiting.append(Block(np.array([0, len(frame)]), arrays))
+        self._waiting.append(FrameRange(np.array([0, len(frame)]), arrays))
         self._place += 1
         return self._place
 
@@ -163,9 +163,9 @@ class Hdf5Part:
         n_atoms = 0
         try:
             for number, start, end in pieces:
-                for block in readers[number].take(start, end):
-                    joined._waiting.append(block)
-                    n_atoms += int(block.offsets[-1])
+                for frames in readers[number].take(start, end):
+                    joined._waiting.append(frames)
+                    n_atoms += int(frames.offsets[-1])
                 if n_atoms > _ATOMS_IN_MEMORY:
                     joined.flush()
                     n_atoms = 0
@@ -175,14 +175,14 @@ class Hdf5Part:
             for reader in readers:
                 reader.close()
 
-    def _write(self, block: Block) -> None:
-        tables = self._tables = self._tables or self._create(block)
-        tables.append({**block.arrays, _CLOCK: int(tables.last(_CLOCK)) + block.offsets[1:]})
+    def _write(self, frames: FrameRange) -> None:
+        tables = self._tables = self._tables or self._create(frames)
+        tables.append({**frames.arrays, _CLOCK: int(tables.last(_CLOCK)) + frames.offsets[1:]})
 
-    def _create(self, block: Block) -> GrowingTables:
+    def _create(self, frames: FrameRange) -> GrowingTables:
         """An empty file for rows like these, open for appending."""
         tables = {_CLOCK: Table((), np.dtype(np.int64), _ROWS["frame"], missing=-1)}
-        for name, rows in block.arrays.items():
+        for name, rows in frames.arrays.items():
             unit = PROPERTIES[name].unit if name in PROPERTIES else "Å" if name in ("positions", "cell") else ""
             tables[name] = Table(rows.shape[1:], rows.dtype, _ROWS[_per(name)], attributes={"per": _per(name), "unit": unit})
         return GrowingTables(self._path, tables, _CLOCK, {
@@ -195,18 +195,18 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._file = _open(path)
-        self._blocks = _blocks(self._file, 0, _length(self._file))
-        self._block = Block(np.zeros(1, dtype=np.int64), {})
-        self._first = 0  # of the block
+        self._ranges = _ranges(self._file, 0, _length(self._file))
+        self._range = FrameRange(np.zeros(1, dtype=np.int64), {})
+        self._first = 0  # frame of the range
 
-    def take(self, start: int, end: int) -> Iterator[Block]:
+    def take(self, start: int, end: int) -> Iterator[FrameRange]:
         """The frames from one place to another."""
         while start < end:
-            while start >= self._first + len(self._block):
-                self._first += len(self._block)
-                self._block = next(self._blocks)
-            last = min(end, self._first + len(self._block))
-            yield self._block.frames(start - self._first, last - self._first)
+            while start >= self._first + len(self._range):
+                self._first += len(self._range)
+                self._range = next(self._ranges)
+            last = min(end, self._first + len(self._range))
+            yield self._range.frames(start - self._first, last - self._first)
             start = last
 
     def close(self) -> None:
@@ -229,12 +229,12 @@ def _length(file: h5py.File) -> int:
     return max(0, complete_rows(file[_CLOCK], -1) - 1)
 
 
-def _blocks(file: h5py.File, first: int, last: int) -> Iterator[Block]:
+def _ranges(file: h5py.File, first: int, last: int) -> Iterator[FrameRange]:
     """Frames from one number to another, as many at once as may be in memory."""
     names = [name for name in file if name != _CLOCK]
     while first < last:
         offsets = file[_CLOCK][first : min(last, first + _ATOMS_IN_MEMORY) + 1]
         count = max(1, int(np.searchsorted(offsets, offsets[0] + _ATOMS_IN_MEMORY, side="right")) - 1)
         rows = {"frame": slice(first, first + count), "atom": slice(int(offsets[0]), int(offsets[count]))}
-        yield Block(offsets[: count + 1] - offsets[0], {name: file[name][rows[_per(name)]] for name in names})
+        yield FrameRange(offsets[: count + 1] - offsets[0], {name: file[name][rows[_per(name)]] for name in names})
         first += count

@@ -256,9 +256,9 @@ class CurrentsWriter:
     def _kept(self) -> dict[str, np.ndarray]:
         with _open(self.path) as file:
             for name in ("elements", "counts", "sampling_interval_fs"):
-                there, here = _plain(file.attrs[name]), _plain(self._attrs[name])
-                if there != here:
-                    raise SpectrumError(f"{self.path}: {name} of the file is {there}, of this run {here}; "
+                in_file, of_run = _plain(file.attrs[name]), _plain(self._attrs[name])
+                if in_file != of_run:
+                    raise SpectrumError(f"{self.path}: {name} of the file is {in_file}, of this run {of_run}; "
                                         "resume with the structure and the stride that the run began with")
             rows = complete_rows(file["time"], np.nan)
             return {name: file[name][:rows] for name in self._shapes}

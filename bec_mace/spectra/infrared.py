@@ -78,8 +78,8 @@ class Spectrum:
 
     def area(self, low: float = 0.0, high: float = np.inf) -> float:
         """Integral of ``n_alpha`` over wavenumbers from ``low`` to ``high`` (cm^-1), in cm^-2."""
-        there = (self.wavenumber >= low) & (self.wavenumber <= high)
-        x, y = self.wavenumber[there], self.n_alpha[there]
+        in_range = (self.wavenumber >= low) & (self.wavenumber <= high)
+        x, y = self.wavenumber[in_range], self.n_alpha[in_range]
         return float(np.sum(0.5 * (y[1:] + y[:-1]) * np.diff(x)))
 
 

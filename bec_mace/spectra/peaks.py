@@ -47,9 +47,9 @@ def find_peaks(spectrum: Spectrum, prominence: float = PROMINENCE) -> list[Peak]
     if not 0 < prominence < 1:
         raise SpectrumError(f"the prominence is a share of the highest absorption, between 0 and 1; got {prominence:g}")
     x, y = spectrum.wavenumber, spectrum.n_alpha
-    indices, found = signal.find_peaks(y, prominence=prominence * float(np.max(y)))
+    indices, features = signal.find_peaks(y, prominence=prominence * float(np.max(y)))
     peaks = []
-    for index, height in zip(indices, found["prominences"], strict=True):
+    for index, height in zip(indices, features["prominences"], strict=True):
         if height < _SIGNIFICANT * spectrum.n_alpha_error[index]:
             continue
         before, top, after = y[index - 1: index + 2]

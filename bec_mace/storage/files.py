@@ -45,9 +45,9 @@ def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[Be
     """
     if folder.exists() and not folder.is_dir():
         raise kind(f"{folder}: the output folder is a file; choose another `output`")
-    found = [path.name for path in traces if path.exists()]
-    if found and not resume:
-        raise kind(f"{folder}: this folder holds a run already ({found[0]}); {advice}")
+    existing = [path.name for path in traces if path.exists()]
+    if existing and not resume:
+        raise kind(f"{folder}: this folder holds a run already ({existing[0]}); {advice}")
 
 
 @contextmanager

@@ -130,8 +130,8 @@ def open_tables(path: Path, form: str, version: int, noun: str, kind: type[BecMa
             reason = str(error).splitlines()[0]
     else:
         raise kind(f"{path}: HDF5 cannot read it ({reason})")
-    found = file.attrs.get("format", "")
-    if (found.decode() if isinstance(found, bytes) else found) != form:
+    stored = file.attrs.get("format", "")
+    if (stored.decode() if isinstance(stored, bytes) else stored) != form:
         file.close()
         raise kind(f"{path}: is an HDF5 file, but not one of bec_mace's {noun}")
     held = int(file.attrs["format_version"])

@@ -233,8 +233,8 @@ def epoch_line(row: dict[str, Any], run: Run, improved: bool) -> str:
     if "validation_loss" in row:
         parts.append(f"validation loss {row['validation_loss']:.3e}")
     for name in run.loss.properties:
-        found = {part: row[f"{part}_{name}_rmse"] for part in ("train", "validation") if f"{part}_{name}_rmse" in row}
-        errors = [f"{part} {value:.4g}" for part, value in found.items()]
+        errors_of_parts = {part: row[f"{part}_{name}_rmse"] for part in ("train", "validation") if f"{part}_{name}_rmse" in row}
+        errors = [f"{part} {value:.4g}" for part, value in errors_of_parts.items()]
         parts.append(f"{short_name(name)} RMSE {', '.join(errors)} {residual_unit(name)}")
     parts.append(f"lr {row['learning_rate']:.2e}  {row['seconds']:.1f} s{'  best' if improved else ''}")
     return "  ".join(parts)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bec_mace.errors import TrainingError
-from bec_mace.train.soap import SOAP, matrix_blocks
+from bec_mace.train.soap import SOAP, matrix_parts
 
 _UNDECAYED = ("bias", "reference")
 _ADAMS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -50,7 +50,7 @@ def build_optimizer(
     if not groups:
         raise TrainingError("optimizer: the model has no trainable parameter")
     if name == "soap":
-        return SOAP(groups, matrix_blocks(model), lr=learning_rate)
+        return SOAP(groups, matrix_parts(model), lr=learning_rate)
     result: torch.optim.Optimizer = _ADAMS[name](groups, lr=learning_rate, amsgrad=amsgrad, foreach=True)
     return result
 

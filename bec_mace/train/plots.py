@@ -28,10 +28,10 @@ def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: flo
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for part, color in (("train", "tab:blue"), ("validation", "tab:orange")):
             values = np.array(columns[f"{part}_{name}_rmse"])
-            there = np.isfinite(values)
-            if there.any():
-                axes.plot(np.array(columns["epoch"])[there], values[there], color=color, linewidth=1.4,
-                          marker="o" if there.sum() < 30 else None, markersize=3, label=part)
+            finite = np.isfinite(values)
+            if finite.any():
+                axes.plot(np.array(columns["epoch"])[finite], values[finite], color=color, linewidth=1.4,
+                          marker="o" if finite.sum() < 30 else None, markersize=3, label=part)
         if name == Z and trivial_rmse is not None:
             axes.axhline(trivial_rmse, color="gray", linestyle="--", linewidth=1.0, label="trivial model")
         axes.set(xlabel="epoch", ylabel=f"RMSE ({units[f'train_{name}_rmse']})", yscale="log",

@@ -55,23 +55,23 @@ def read_frame_sets(config: DataConfig, properties: Sequence[str]) -> FrameSets:
         check_elements(sets[name], elements, name)
     everything = [frame for frames in sets.values() for frame in frames]
     check_defined(everything, properties)
-    found = FrameSets(sets["train"], sets["validation"], sets["test"])
+    frame_sets = FrameSets(sets["train"], sets["validation"], sets["test"])
     if config.egg_box == "remove":
-        found = without_egg_box(found)
-    for message in summarize(found.train).warnings:
+        frame_sets = without_egg_box(frame_sets)
+    for message in summarize(frame_sets.train).warnings:
         logger.warning("training frames: %s", message)
-    return found
+    return frame_sets
 
 
 def without_egg_box(sets: FrameSets) -> FrameSets:
     """Remove the egg-box error of the training labels from them and from the validation labels; test labels are kept."""
-    found = find_egg_box(sets.train)
-    if found is None:
+    egg_box = find_egg_box(sets.train)
+    if egg_box is None:
         logger.warning("data.egg_box: no egg-box error is sure in the %d training frames; their labels are kept",
                        len(sets.train))
         return sets
-    logger.info("egg-box error removed from training and validation labels: %s", found.text())
-    return replace(sets, train=found.remove(sets.train), validation=found.remove(sets.validation), egg_box=found)
+    logger.info("egg-box error removed from training and validation labels: %s", egg_box.text())
+    return replace(sets, train=egg_box.remove(sets.train), validation=egg_box.remove(sets.validation), egg_box=egg_box)
 
 
 def check_defined(frames: Sequence[Frame], names: Sequence[str]) -> None:

@@ -48,8 +48,8 @@ def write_report(
                             "learning rate and look at the validation frames")
     model = load_model(folder.best, device, DTYPES[config.precision])
     evaluated = evaluate_sets(model, folder, sets, f"model of epoch {progress.best_epoch}", results)
-    trivial = next((found["born_effective_charges"]["trivial"]["rmse"] for found in evaluated.values()
-                    if "born_effective_charges" in found), None)
+    trivial = next((metrics["born_effective_charges"]["trivial"]["rmse"] for metrics in evaluated.values()
+                    if "born_effective_charges" in metrics), None)
     plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
     return {**results, **evaluated}
 

@@ -24,7 +24,7 @@ _LARGEST = 512
 _VECTOR_FRACTION = 0.1
 
 
-class Block(NamedTuple):
+class MatrixPart(NamedTuple):
     """A part of a parameter that is a matrix: where it starts in the flat parameter, and its shape."""
 
     start: int
@@ -32,29 +32,29 @@ class Block(NamedTuple):
     columns: int
 
 
-def matrix_blocks(model: nn.Module) -> dict[nn.Parameter, list[Block]]:
+def matrix_parts(model: nn.Module) -> dict[nn.Parameter, list[MatrixPart]]:
     """The matrices among a model's parameters.
 
     e3nn keeps the matrices of all irreps of a linear map in one flat vector; its instructions say where each one is.
     Parameters that are not among the result are vectors.
     """
-    found: dict[nn.Parameter, list[Block]] = {}
+    parts_of: dict[nn.Parameter, list[MatrixPart]] = {}
     for module in model.modules():
         weight, instructions = getattr(module, "weight", None), getattr(module, "instructions", None)
         if isinstance(weight, nn.Parameter) and instructions:
-            blocks, start = [], 0
+            parts, start = [], 0
             for instruction in instructions:
                 size = int(torch.Size(instruction.path_shape).numel())
                 columns = int(instruction.path_shape[-1])
-                blocks.append(Block(start, size // columns, columns))
+                parts.append(MatrixPart(start, size // columns, columns))
                 start += size
             if start == weight.numel():
-                found[weight] = blocks
+                parts_of[weight] = parts
     for parameter in model.parameters():
-        if parameter not in found and parameter.dim() > 1:
+        if parameter not in parts_of and parameter.dim() > 1:
             columns = parameter.shape[-1]
-            found[parameter] = [Block(0, parameter.numel() // columns, columns)]
-    return found
+            parts_of[parameter] = [MatrixPart(0, parameter.numel() // columns, columns)]
+    return parts_of
 
 
 class SOAP(torch.optim.Optimizer):
@@ -62,7 +62,7 @@ class SOAP(torch.optim.Optimizer):
 
     Args:
         params: Parameters or groups, as for any optimizer of torch.
-        blocks: The matrices among them; the rest is optimized by Adam at a tenth of the rate.
+        parts: The matrices among them; the rest is optimized by Adam at a tenth of the rate.
         lr: Learning rate. Weights of equivariant layers are of order one, so 0.05 to 0.2 is usual.
         weight_decay: Decoupled weight decay.
         update_every: Steps between updates of the eigenvectors.
@@ -71,13 +71,13 @@ class SOAP(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        blocks: Mapping[nn.Parameter, list[Block]],
+        parts: Mapping[nn.Parameter, list[MatrixPart]],
         lr: float = 0.1,
         weight_decay: float = 0.0,
         update_every: int = 5,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        self._blocks, self._update_every = dict(blocks), update_every
+        self._parts, self._update_every = dict(parts), update_every
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -91,11 +91,11 @@ class SOAP(torch.optim.Optimizer):
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 flat, gradient = parameter.view(-1), parameter.grad.reshape(-1)
-                blocks = self._blocks.get(parameter)
-                if blocks is None:
+                parts = self._parts.get(parameter)
+                if parts is None:
                     flat.sub_(_adam(state, "", gradient, gradient) * (group["lr"] * _VECTOR_FRACTION))
                     continue
-                for number, (start, rows, columns) in enumerate(blocks):
+                for number, (start, rows, columns) in enumerate(parts):
                     part = slice(start, start + rows * columns)
                     update = self._update(state, f"{number}.", gradient[part].view(rows, columns))
                     flat[part].sub_(update.reshape(-1), alpha=group["lr"])

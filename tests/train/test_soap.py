@@ -10,7 +10,7 @@ from torch import nn
 from bec_mace.config.schema import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.models import build_model
-from bec_mace.train.soap import SOAP, Block, matrix_blocks
+from bec_mace.train.soap import SOAP, MatrixPart, matrix_parts
 
 STEPS = 200
 
@@ -23,7 +23,7 @@ def rotation(n: int, seed: int) -> torch.Tensor:
 def optimize(start: torch.Tensor, left: torch.Tensor, right: torch.Tensor, target: torch.Tensor, steps: int) -> torch.Tensor:
     """Minimise the square of left W right - target, badly conditioned on both sides."""
     weight = nn.Parameter(start.clone())
-    optimizer = SOAP([weight], {weight: [Block(0, *weight.shape)]}, lr=0.05)
+    optimizer = SOAP([weight], {weight: [MatrixPart(0, *weight.shape)]}, lr=0.05)
     for _ in range(steps):
         optimizer.zero_grad()
         (left @ weight @ right - target).square().sum().backward()
@@ -74,21 +74,21 @@ def make_model() -> nn.Module:
 
 def test_matrices_of_a_model() -> None:
     model = make_model()
-    blocks = matrix_blocks(model)
-    names = {name: blocks.get(parameter) for name, parameter in model.named_parameters()}
+    parts_of = matrix_parts(model)
+    names = {name: parts_of.get(parameter) for name, parameter in model.named_parameters()}
     # Layer 2's linear map of messages: two paths into 0e and three into 1o, each 4 x 4.
-    assert names["backbone.layers.1.interaction.linear_up.weight"] == [Block(0, 4, 4), Block(16, 4, 4)]
+    assert names["backbone.layers.1.interaction.linear_up.weight"] == [MatrixPart(0, 4, 4), MatrixPart(16, 4, 4)]
     # A map for each element: 4 channels times 2 elements to 4 channels.
-    assert names["backbone.layers.0.interaction.skip_tp.weight"] == [Block(0, 8, 4)]
+    assert names["backbone.layers.0.interaction.skip_tp.weight"] == [MatrixPart(0, 8, 4)]
     assert names["reference_charges"] is None
-    for parameter, parts in blocks.items():
+    for parameter, parts in parts_of.items():
         assert sum(part.rows * part.columns for part in parts) == parameter.numel()
         assert [part.start for part in parts] == sorted({part.start for part in parts})
 
 
 def test_a_stored_state_goes_on_with_the_same_bits() -> None:
     model, twin = make_model(), make_model()
-    first, second = (SOAP(m.parameters(), matrix_blocks(m), lr=0.1, weight_decay=0.01) for m in (model, twin))
+    first, second = (SOAP(m.parameters(), matrix_parts(m), lr=0.1, weight_decay=0.01) for m in (model, twin))
 
     def step(m: nn.Module, optimizer: SOAP, number: int) -> None:
         for index, parameter in enumerate(m.parameters()):

@@ -165,8 +165,8 @@ def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
 def _structure(run: _Run, path: Path) -> Atoms:
     from ase import Atoms
 
-    missing = [name for name, there in (("lattice parameter", "alat" in run.scalars), ("crystal axes", len(run.axes) == 3),
-                                        ("sites", run.labels and len(run.labels) == run.scalars.get("atoms"))) if not there]
+    missing = [name for name, present in (("lattice parameter", "alat" in run.scalars), ("crystal axes", len(run.axes) == 3),
+                                        ("sites", run.labels and len(run.labels) == run.scalars.get("atoms"))) if not present]
     if missing:
         raise DataError(f"{path}: no complete {' and '.join(missing)} in this output of ph.x. It is cut off or damaged: "
                         "run the calculation again, or remove the file.")

@@ -91,12 +91,12 @@ def read(path: Path) -> Iterator[Atoms]:
     import ase.io
 
     steps, hartree_only = _scan(path)
-    found = [(step, charges) for step in steps if (charges := step.charges(hartree_only)) is not None]
-    if not found:
+    with_charges = [(step, charges) for step in steps if (charges := step.charges(hartree_only)) is not None]
+    if not with_charges:
         yield from ase.io.iread(path, index=":", format="vasp-out")
         return
     images = list(ase.io.iread(path, index=":", format="vasp-out"))
-    for step, charges in found:
+    for step, charges in with_charges:
         where = f"{path}, line {step.line}"
         owner = images[_owner(step, images, where)]
         attach(owner, charges, where)
@@ -178,18 +178,18 @@ def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
 
 def _owner(step: _Step, images: Sequence[Atoms], where: str) -> int:
     """The number of the structure at which the tensors of a step were computed."""
-    here = [index for index in step.structures if index < len(images)] or list(range(len(images)))
+    candidates = [index for index in step.structures if index < len(images)] or list(range(len(images)))
     for rows in step.listing.values():
-        here = [index for index in here if _is_at(images[index], rows[:, :3])]
-    if not here:
+        candidates = [index for index in candidates if _is_at(images[index], rows[:, :3])]
+    if not candidates:
         raise DataError(f"{where}: no structure of this ionic step is at the positions of its Born effective charges. "
                         "Compute them for one structure at a time (NSW = 0).")
-    last = images[here[-1]]
+    last = images[candidates[-1]]
     if any(not _is_at(images[index], last.positions) or not np.allclose(images[index].cell, last.cell, atol=_SAME)
-           for index in here):
-        raise DataError(f"{where}: these Born effective charges may belong to any of {len(here)} structures. "
+           for index in candidates):
+        raise DataError(f"{where}: these Born effective charges may belong to any of {len(candidates)} structures. "
                         "Compute them for one structure at a time (NSW = 0).")
-    return here[-1]
+    return candidates[-1]
 
 
 def _is_at(atoms: Atoms, positions: np.ndarray) -> bool:

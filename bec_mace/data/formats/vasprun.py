@@ -44,12 +44,12 @@ def read(path: Path) -> Iterator[Atoms]:
     import ase.io
 
     # ASE fills what is missing with zeros, so the tensors are read first.
-    found = {(number, name): tensors for number, name, tensors in _scan(path)}
+    tensors_of = {(number, name): tensors for number, name, tensors in _scan(path)}
     for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml")):
-        if (number, _CHARGES) in found:
-            attach(atoms, found[number, _CHARGES], f"{path}, frame {number}")
-        if (number, _DIELECTRIC) in found:
-            attach_dielectric(atoms, found[number, _DIELECTRIC])
+        if (number, _CHARGES) in tensors_of:
+            attach(atoms, tensors_of[number, _CHARGES], f"{path}, frame {number}")
+        if (number, _DIELECTRIC) in tensors_of:
+            attach_dielectric(atoms, tensors_of[number, _DIELECTRIC])
         yield atoms
 
 

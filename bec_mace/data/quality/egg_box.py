@@ -121,9 +121,9 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
             continue
         cosines = np.array([_cosine_sums(frame, scaled[:, axes], elements, lowest, highest) for frame, _, scaled in chosen])
         values = sums[:, axes] - sums[:, axes].mean()
-        found = _regress(values.ravel(), cosines.transpose(0, 3, 1, 2).reshape(-1, *cosines.shape[1:3]))
-        if found is not None:
-            place, fitted = found
+        fit = _regress(values.ravel(), cosines.transpose(0, 3, 1, 2).reshape(-1, *cosines.shape[1:3]))
+        if fit is not None:
+            place, fitted = fit
             grid[axes], period[axes] = lowest + place, usual[axes] / (lowest + place)
             amplitudes[:, axes] = fitted[:, None]
     if not grid.any():

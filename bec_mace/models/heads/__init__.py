@@ -15,10 +15,10 @@ def head_class(name: str) -> type[Head]:
     Raises:
         ModelError: There is no such class, or it is no head.
     """
-    found = import_object(HEADS[name].place if name in HEADS else name, "model.heads", ModelError)
-    if not (isinstance(found, type) and issubclass(found, Head)):
+    imported = import_object(HEADS[name].place if name in HEADS else name, "model.heads", ModelError)
+    if not (isinstance(imported, type) and issubclass(imported, Head)):
         raise ModelError(f"model.heads: {name} is no head; derive it from bec_mace.models.heads.Head")
-    return found
+    return imported
 
 
 __all__ = ["Features", "Head", "head_class"]

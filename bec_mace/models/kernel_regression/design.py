@@ -41,8 +41,8 @@ def sorted_design_matrix(kernel: Kernel, env: Environments, memory: float = 1e9)
         out = env.vectors.new_zeros(env.n_atoms, 3, 3, kernel.n_weights)
         densities = kernel.descriptors.density(env, kernel.element_of(env)[env.sender])
         for number, atoms in enumerate(element_slices(env.counts)):
-            for block in _receivers(kernel, env, atoms, memory):
-                _add_block(kernel, env, out, _Block(kernel, env, densities, number, block))
+            for some in _slices(kernel, env, atoms, memory):
+                _add_receivers(kernel, env, out, _Receivers(kernel, env, densities, number, some))
         if kernel.reference_charges:
             # Reference charges are made to sum to zero in each frame.
             charges = subtract_mean(kernel.element_of(env), env)
@@ -52,7 +52,7 @@ def sorted_design_matrix(kernel: Kernel, env: Environments, memory: float = 1e9)
     return out
 
 
-def _receivers(kernel: Kernel, env: Environments, atoms: slice, memory: float) -> Iterator[slice]:
+def _slices(kernel: Kernel, env: Environments, atoms: slice, memory: float) -> Iterator[slice]:
     """Atoms of one element at a time, as many as the memory allows."""
     density = kernel.descriptors.density
     axes = 3 if "dipole" in kernel.weights else 1
@@ -65,14 +65,14 @@ def _receivers(kernel: Kernel, env: Environments, atoms: slice, memory: float) -
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """The edges of a block whose senders are one element, in equal numbers of slots per receiver."""
+    """The edges of some receivers whose senders are one element, in equal numbers of slots per receiver."""
 
     edges: Tensor
     slots: Tensor
     gradients: Tensor
 
 
-class _Block:
+class _Receivers:
     """Some receivers of one element, and everything about them that does not depend on the representative."""
 
     def __init__(self, kernel: Kernel, env: Environments, densities: Tensor, number: int, atoms: slice) -> None:
@@ -105,52 +105,52 @@ class _Block:
         """From gradients by the densities, (n, n_elements, n_components, m), to those by the edges, (n_edges, 3, m)."""
         n_atoms, m = self.densities.shape[0], by_densities.shape[3]
         out = by_densities.new_empty(self.n_edges, 3, m)
-        for z, found in enumerate(self.neighbours):
-            if len(found.edges):
-                pulled = torch.bmm(found.gradients.view(n_atoms, -1, found.gradients.shape[2]), by_densities[:, z])
-                out[found.edges] = pulled.view(-1, 3, m)[found.slots]
+        for z, element in enumerate(self.neighbours):
+            if len(element.edges):
+                pulled = torch.bmm(element.gradients.view(n_atoms, -1, element.gradients.shape[2]), by_densities[:, z])
+                out[element.edges] = pulled.view(-1, 3, m)[element.slots]
         return out
 
 
-def _add_block(kernel: Kernel, env: Environments, out: Tensor, block: _Block) -> None:
+def _add_receivers(kernel: Kernel, env: Environments, out: Tensor, receivers: _Receivers) -> None:
     """Add what some receivers give to all columns of their element."""
-    edges = torch.arange(block.n_edges, device=out.device)
+    edges = torch.arange(receivers.n_edges, device=out.device)
     arms = torch.sparse_coo_tensor(
-        torch.stack([(block.sender.unsqueeze(1) * 3 + torch.arange(3, device=out.device)).flatten(),
+        torch.stack([(receivers.sender.unsqueeze(1) * 3 + torch.arange(3, device=out.device)).flatten(),
                      edges.repeat_interleave(3)]),
-        -block.vectors.flatten(), (3 * env.n_atoms, block.n_edges), check_invariants=False).coalesce()
+        -receivers.vectors.flatten(), (3 * env.n_atoms, receivers.n_edges), check_invariants=False).coalesce()
     ends = torch.sparse_coo_tensor(
-        torch.stack([torch.cat([block.receiver, block.sender]), edges.repeat(2)]),
-        torch.cat([torch.ones_like(block.vectors[:, 0]), -torch.ones_like(block.vectors[:, 0])]),
-        (env.n_atoms, block.n_edges), check_invariants=False).coalesce()
-    start = sum(kernel.sizes[: block.number])
+        torch.stack([torch.cat([receivers.receiver, receivers.sender]), edges.repeat(2)]),
+        torch.cat([torch.ones_like(receivers.vectors[:, 0]), -torch.ones_like(receivers.vectors[:, 0])]),
+        (env.n_atoms, receivers.n_edges), check_invariants=False).coalesce()
+    start = sum(kernel.sizes[: receivers.number])
     diagonal = torch.arange(3, device=out.device)
-    for first in range(start, start + kernel.sizes[block.number], _COLUMNS):
-        columns = slice(first, min(first + _COLUMNS, start + kernel.sizes[block.number]))
+    for first in range(start, start + kernel.sizes[receivers.number], _COLUMNS):
+        columns = slice(first, min(first + _COLUMNS, start + kernel.sizes[receivers.number]))
         n = columns.stop - columns.start
-        kernels = _Kernels(kernel, block, columns)
+        kernels = _Kernels(kernel, receivers, columns)
         for place, head in enumerate(kernel.weights):
             target = out[..., place * sum(kernel.sizes):][..., columns]
             if head == "monopole":
-                slopes = block.by_edges(kernels.charge_slopes())
+                slopes = receivers.by_edges(kernels.charge_slopes())
                 target += torch.sparse.mm(arms, slopes.view(-1, 3 * n)).view(env.n_atoms, 3, 3, n)
-                target[block.atoms, diagonal, diagonal] += kernels.charges().unsqueeze(1)
+                target[receivers.atoms, diagonal, diagonal] += kernels.charges().unsqueeze(1)
             else:
-                slopes = block.by_edges(kernels.dipole_slopes().flatten(3)).view(block.n_edges, 3, 3, n).transpose(1, 2)
+                slopes = receivers.by_edges(kernels.dipole_slopes().flatten(3)).view(receivers.n_edges, 3, 3, n).transpose(1, 2)
                 target += torch.sparse.mm(ends, slopes.reshape(-1, 9 * n)).view(env.n_atoms, 3, 3, n)
 
 
 class _Kernels:
-    """Kernels between the atoms of a block and some representatives, with their gradients by the densities."""
+    """Kernels between the atoms of some receivers and some representatives, with their gradients by the densities."""
 
-    def __init__(self, kernel: Kernel, block: _Block, columns: slice) -> None:
-        self.descriptors, self.zeta, self.block = kernel.descriptors, kernel.zeta, block
+    def __init__(self, kernel: Kernel, receivers: _Receivers, columns: slice) -> None:
+        self.descriptors, self.zeta, self.receivers = kernel.descriptors, kernel.zeta, receivers
         self.directions = kernel.directions[columns]
         representatives = kernel.representatives[columns]
-        self.overlaps = block.described.invariants @ representatives.T
-        self.norms = block.described.norms.view(-1, 1, 1, 1)
-        self.overlap_slopes = self.descriptors.pull_invariants(representatives, block.densities) / self.norms
-        self.overlap_slopes -= self._spread(self.overlaps) * block.by_norm.unsqueeze(3)
+        self.overlaps = receivers.described.invariants @ representatives.T
+        self.norms = receivers.described.norms.view(-1, 1, 1, 1)
+        self.overlap_slopes = self.descriptors.pull_invariants(representatives, receivers.densities) / self.norms
+        self.overlap_slopes -= self._spread(self.overlaps) * receivers.by_norm.unsqueeze(3)
 
     @staticmethod
     def _spread(values: Tensor) -> Tensor:
@@ -167,10 +167,10 @@ class _Kernels:
     def dipole_slopes(self) -> Tensor:
         """Gradient of the dipoles, of shape (n_atoms, n_elements, n_components, 3, n_columns)."""
         powers = self.overlaps.pow(self.zeta - 1)
-        projected = self.block.described.vectors @ self.directions.T
-        out = self.descriptors.pull_vectors(self.directions, self.block.densities)
+        projected = self.receivers.described.vectors @ self.directions.T
+        out = self.descriptors.pull_vectors(self.directions, self.receivers.densities)
         out *= (powers.view(-1, 1, 1, 1, powers.shape[1]) / self.norms.unsqueeze(4))
-        out -= self.block.by_norm[..., None, None] * self._spread(projected * powers.unsqueeze(1))
+        out -= self.receivers.by_norm[..., None, None] * self._spread(projected * powers.unsqueeze(1))
         if self.zeta > 1:
             growth = (self.zeta - 1) * self.overlaps.pow(self.zeta - 2)
             out += self.overlap_slopes.unsqueeze(3) * self._spread(projected * growth.unsqueeze(1))

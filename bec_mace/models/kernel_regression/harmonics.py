@@ -57,27 +57,27 @@ def _values(legendre: Legendre, powers: list[tuple[Tensor, Tensor]], max_l: int)
 
 def _powers(a: Tensor, b: Tensor, max_l: int) -> list[tuple[Tensor, Tensor]]:
     """Real and imaginary part of (a + ib)^m for all m up to ``max_l``."""
-    found = [(torch.ones_like(a), torch.zeros_like(a))]
+    powers = [(torch.ones_like(a), torch.zeros_like(a))]
     for _ in range(max_l):
-        real, imaginary = found[-1]
-        found.append((real * a - imaginary * b, imaginary * a + real * b))
-    return found
+        real, imaginary = powers[-1]
+        powers.append((real * a - imaginary * b, imaginary * a + real * b))
+    return powers
 
 
 def _legendre(z: Tensor, max_l: int) -> Legendre:
     """P_lm(z) / (1 - z^2)^(m/2) without the sign of Condon and Shortley, and its derivative, by (l, m)."""
     one, zero = torch.ones_like(z), torch.zeros_like(z)
-    found = {}
+    legendre = {}
     for m in range(max_l + 1):
         top = float(math.prod(range(1, 2 * m, 2)))
-        found[m, m] = top * one, zero
+        legendre[m, m] = top * one, zero
         if m < max_l:
-            found[m + 1, m] = (2 * m + 1) * top * z, (2 * m + 1) * top * one
+            legendre[m + 1, m] = (2 * m + 1) * top * z, (2 * m + 1) * top * one
         for degree in range(m + 2, max_l + 1):
-            (p1, d1), (p2, d2) = found[degree - 1, m], found[degree - 2, m]
-            found[degree, m] = (((2 * degree - 1) * z * p1 - (degree + m - 1) * p2) / (degree - m),
+            (p1, d1), (p2, d2) = legendre[degree - 1, m], legendre[degree - 2, m]
+            legendre[degree, m] = (((2 * degree - 1) * z * p1 - (degree + m - 1) * p2) / (degree - m),
                                 ((2 * degree - 1) * (p1 + z * d1) - (degree + m - 1) * d2) / (degree - m))
-    return found
+    return legendre
 
 
 def _gradient(

@@ -36,7 +36,7 @@ def collect_candidates(model: KernelModel, frames: Iterable[Frame], limit: int, 
     """Descriptors of the atoms of each element, at most ``limit`` of each in a frame, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     device = model.reference_charges.device
-    found: list[list[Candidates]] = [[] for _ in model.elements]
+    parts_by_element: list[list[Candidates]] = [[] for _ in model.elements]
     with torch.no_grad():
         for frame in frames:
             env = model.environments(build_graph(frame, model.r_max).to(device))
@@ -45,9 +45,9 @@ def collect_candidates(model: KernelModel, frames: Iterable[Frame], limit: int, 
                 count = atoms.stop - atoms.start
                 chosen = torch.randperm(count, generator=generator)[:limit].sort().values + atoms.start
                 described = model.descriptors(densities[chosen.to(device)])
-                found[number].append(Candidates(described.invariants, one_axis(described.vectors)))
+                parts_by_element[number].append(Candidates(described.invariants, one_axis(described.vectors)))
     return [Candidates(torch.cat([part.invariants for part in parts]), torch.cat([part.directions for part in parts]))
-            for parts in found]
+            for parts in parts_by_element]
 
 
 def one_axis(vectors: Tensor) -> Tensor:
@@ -89,15 +89,15 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 def choose(candidates: Mapping[int, Candidates], sizes: Mapping[int, int]) -> dict[int, Candidates]:
     """Representatives by atomic number."""
     chosen = {}
-    for z, found in candidates.items():
-        index = farthest_points(found.invariants, sizes[z])
-        chosen[z] = Candidates(found.invariants[index], found.directions[index])
+    for z, candidates_of_z in candidates.items():
+        index = farthest_points(candidates_of_z.invariants, sizes[z])
+        chosen[z] = Candidates(candidates_of_z.invariants[index], candidates_of_z.directions[index])
     return chosen
 
 
 def resolve_sizes(config: KernelModelConfig, chosen: Mapping[int, Candidates]) -> KernelModelConfig:
     """The configuration with the number of representatives that there really are."""
-    sizes = {chemical_symbols[z]: len(found.invariants) for z, found in chosen.items()}
+    sizes = {chemical_symbols[z]: len(candidates_of_z.invariants) for z, candidates_of_z in chosen.items()}
     return config.model_copy(update={"num_representatives": sizes})
 
 

@@ -22,32 +22,32 @@ _REFERENCE_SCALE = 1.0
 
 @dataclass(frozen=True)
 class Whitening:
-    """A map from new weights to those of the model, in blocks.
+    """A map from new weights to those of the model, one for each head and element.
 
     Attributes:
-        blocks: Of shape (n_weights of the block, n_new of the block).
+        maps: Of shape (n_weights, n_new), one for each head and element and one for the reference charges.
         groups: Which prior each new weight has, of shape (n_new,); -1 for reference charges, whose prior is fixed.
         names: Name of each prior, such as "monopole H".
     """
 
-    blocks: list[Tensor]
+    maps: list[Tensor]
     groups: Tensor
     names: list[str]
 
     def columns(self, rows: Tensor) -> Tensor:
         """A design matrix (n, n_weights) in the new weights, (n, n_new)."""
-        parts = rows.split([block.shape[0] for block in self.blocks], dim=1)
-        return torch.cat([part @ block for part, block in zip(parts, self.blocks, strict=True)], dim=1)
+        parts = rows.split([matrix.shape[0] for matrix in self.maps], dim=1)
+        return torch.cat([part @ matrix for part, matrix in zip(parts, self.maps, strict=True)], dim=1)
 
     def weights(self, new: Tensor) -> Tensor:
         """From new weights (n_new, ...) to those of the model, (n_weights, ...)."""
-        parts = new.split([block.shape[1] for block in self.blocks])
-        return torch.cat([block @ part for part, block in zip(parts, self.blocks, strict=True)])
+        parts = new.split([matrix.shape[1] for matrix in self.maps])
+        return torch.cat([matrix @ part for part, matrix in zip(parts, self.maps, strict=True)])
 
 
 def whiten(model: KernelModel) -> Whitening:
     """The map for the representatives of a model."""
-    blocks: list[Tensor] = []
+    maps: list[Tensor] = []
     groups: list[Tensor] = []
     names: list[str] = []
     for head in model.heads:
@@ -55,13 +55,13 @@ def whiten(model: KernelModel) -> Whitening:
             covariance = prior_covariance(model.kernel(), head, number)
             values, vectors = torch.linalg.eigh(covariance)
             kept = values > _SMALLEST * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
-            blocks.append(vectors[:, kept] / values[kept].sqrt())
-            groups.append(torch.full((blocks[-1].shape[1],), len(names)))
+            maps.append(vectors[:, kept] / values[kept].sqrt())
+            groups.append(torch.full((maps[-1].shape[1],), len(names)))
             names.append(f"{head} {chemical_symbols[z]}")
     if model.config.reference_charges:
-        blocks.append(_REFERENCE_SCALE * torch.eye(len(model.elements)).to(model.representatives))
+        maps.append(_REFERENCE_SCALE * torch.eye(len(model.elements)).to(model.representatives))
         groups.append(torch.full((len(model.elements),), -1))
-    return Whitening(blocks, torch.cat(groups).to(model.representatives.device), names)
+    return Whitening(maps, torch.cat(groups).to(model.representatives.device), names)
 
 
 def prior_covariance(kernel: Kernel, head: str, number: int) -> Tensor:

@@ -246,13 +246,13 @@ class Layer(torch.nn.Module):
 
     def _slopes(self, present: Sequence[int]) -> list[list[Tensor]]:
         """Coefficients of its derivatives for each present element and degree, (n_channels, n_out * n_in, n_monomials)."""
-        found: list[list[list[Tensor]]] = [[[] for _ in range(self._degree)] for _ in present]
+        matrices: list[list[list[Tensor]]] = [[[] for _ in range(self._degree)] for _ in present]
         for number, contraction in enumerate(self.product.symmetric_contractions.contractions):
             for nu, weights in enumerate(self._weights(contraction, present), start=1):
                 raised = getattr(self, f"raised_{number}_{nu}")
-                for rows, matrix in zip(found, weights.unbind(0), strict=True):
+                for rows, matrix in zip(matrices, weights.unbind(0), strict=True):
                     rows[nu - 1].append((matrix.T @ raised.flatten(1)).view(-1, *raised.shape[1:]))
-        return [[torch.cat(parts, dim=1) for parts in rows] for rows in found]
+        return [[torch.cat(parts, dim=1) for parts in rows] for rows in matrices]
 
 
 def _split(values: Tensor, irreps: o3.Irreps) -> list[Tensor]:

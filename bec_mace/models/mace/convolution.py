@@ -229,16 +229,16 @@ class _Pull(torch.autograd.Function):
                 weights = plan.of_edges(w, path, edges), plan.of_edges(slopes, path, edges)
                 for m1, rows in components:
                     values = (by_atom[atoms, message], x[m1, edges], *weights)
-                    block = out.part(atoms, message, path, m1, edges)
+                    targets = out.part(atoms, message, path, m1, edges)
                     if at_edges is not None:
-                        _add_by_edges(plan, at_edges[:, :, rows], values, block)
+                        _add_by_edges(plan, at_edges[:, :, rows], values, targets)
                     if u is not None:
-                        _add_by_features(angular[rows], u[:, m1, edges].transpose(0, 1), values, block)
+                        _add_by_features(angular[rows], u[:, m1, edges].transpose(0, 1), values, targets)
         return out.x, None, out.w, out.slopes, out.m.permute(2, 0, 1, 3), None, None, None
 
 
 _Values = tuple[Tensor, Tensor, Tensor, Tensor]
-_Block = tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]
+_Targets = tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Second:
     w: Tensor | None
     slopes: Tensor | None
 
-    def part(self, atoms: slice, message: slice, path: int, m1: int, edges: slice) -> _Block:
+    def part(self, atoms: slice, message: slice, path: int, m1: int, edges: slice) -> _Targets:
         """What one path and component add to."""
         others = None
         if self.x is not None and self.w is not None and self.slopes is not None:
@@ -292,10 +292,10 @@ def _edge_cotangents(
     return out
 
 
-def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, block: _Block) -> None:
+def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, targets: _Targets) -> None:
     """Pull back the cotangents of harmonics and lengths for one path and component."""
     m, x, w, slopes = values
-    m_bar, others = block
+    m_bar, others = targets
     n_atoms, d3, n, n_channels = m.shape
     rows = at_edges.permute(0, 3, 2, 1, 4).reshape(2, n_atoms, d3 * n, plan.n_slots)
     products = torch.matmul(rows, _scale(plan, x, w, slopes))
@@ -309,10 +309,10 @@ def _add_by_edges(plan: Convolution, at_edges: Tensor, values: _Values, block: _
     x_bar.addcmul_(scaled_bar[0], w).addcmul_(scaled_bar[1], slopes)
 
 
-def _add_by_features(angular: Tensor, u: Tensor, values: _Values, block: _Block) -> None:
+def _add_by_features(angular: Tensor, u: Tensor, values: _Values, targets: _Targets) -> None:
     """Pull back the cotangents u of what was given for the features, of shape (n_edges, n, n_channels)."""
     m, _, w, _ = values
-    m_bar, others = block
+    m_bar, others = targets
     n_atoms, d3, n, n_channels = m.shape
     if others is not None:
         others[1].add_((u * _spread(angular, m)).sum(dim=1))

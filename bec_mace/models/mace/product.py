@@ -303,8 +303,8 @@ class _Constants(torch.autograd.Function):
             scaled = total
             if len(parts) > 1:
                 for order, (part, product) in enumerate(zip(parts[1:], monomials(block, len(parts) - 1), strict=True), start=2):
-                    found = torch.bmm(part, product).view(shape)
-                    total, scaled = total + found, torch.add(scaled, found, alpha=1 / order)
+                    term = torch.bmm(part, product).view(shape)
+                    total, scaled = total + term, torch.add(scaled, term, alpha=1 / order)
             out[atoms, :, channels] = (scaled * block.unsqueeze(1)).sum(dim=2).permute(2, 1, 0)
             jacobian[channels, :, :, atoms] = total
         ctx.save_for_backward(jacobian)

@@ -48,22 +48,22 @@ def copy_weights(model: Any, source: MaceFile) -> None:
 
 
 def _copy_parameters(source: MaceFile, ours: Any, theirs: Any) -> None:
-    found = dict(theirs.named_parameters())
+    tensors = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
-        if name not in found or found[name].shape != parameter.shape:
+        if name not in tensors or tensors[name].shape != parameter.shape:
             raise ModelError(
                 f"{source.path}: the weights {name} of {type(theirs).__name__} do not have the shape "
                 f"{tuple(parameter.shape)}; the file comes from another version of mace than the one installed.")
-        parameter.copy_(found[name])
+        parameter.copy_(tensors[name])
 
 
 def _check_radial(source: MaceFile, ours: Any, theirs: Any) -> None:
     """Radial functions and cutoff have no weights unless they were trained; radii count for the elements of the file."""
-    found = {**dict(theirs.named_buffers()), **dict(theirs.named_parameters())}
+    tensors = {**dict(theirs.named_buffers()), **dict(theirs.named_parameters())}
     for name, own in ours.named_buffers():
-        if name not in found:
+        if name not in tensors:
             continue
-        other = found[name].to(own)
+        other = tensors[name].to(own)
         if name.endswith("covalent_radii"):
             own, other = own[source.elements], other[source.elements]
         if not torch.allclose(own, other, rtol=1e-6, atol=1e-6):
