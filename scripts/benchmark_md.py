@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bec_mace import BECCalculator
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, compute_statistics, read_frames
 from bec_mace.models import PolarizationModel, build_model
 

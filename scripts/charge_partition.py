@@ -86,7 +86,8 @@ def take_apart(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def fit(args: argparse.Namespace, heads: list[str], seed: int, frames: Sequence[Any]) -> Any:
     """A kernel model of frames that the seed draws."""
-    from bec_mace.config.schema import DataConfig, KernelModelConfig, KernelRunConfig
+    from bec_mace.config.model import KernelModelConfig
+    from bec_mace.config.schema import DataConfig, KernelRunConfig
     from bec_mace.train.kernel_fit import fit_frames
 
     chosen = sorted(np.random.default_rng(seed).permutation(len(frames))[: args.frames].tolist())

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bec_mace.config.schema import DataConfig, ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig, TrainingConfig
+from bec_mace.config.model import ModelConfig
+from bec_mace.config.schema import DataConfig, OptimizerConfig, RunConfig, ScheduleConfig, TrainingConfig
 from bec_mace.errors import BecMaceError, DataError
 
 Z = "born_effective_charges"

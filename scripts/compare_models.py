@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.config.schema import (
     DataConfig,
     FitConfig,
-    KernelModelConfig,
     KernelRunConfig,
-    ModelConfig,
     OptimizerConfig,
     RunConfig,
     ScheduleConfig,

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from bec_mace.config.schema import ModelConfig, RunConfig
+from bec_mace.config.model import ModelConfig
+from bec_mace.config.schema import RunConfig
 from bec_mace.errors import BecMaceError
 
 Z = "born_effective_charges"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Statistics
 from bec_mace.models import build_model, load_model, save_model
 from bec_mace.models.checkpoint import update_metadata

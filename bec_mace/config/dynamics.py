@@ -17,7 +17,8 @@ from bec_mace.config.checks import Whole, one_of, show, wrong
 from bec_mace.config.document import Mistake
 from bec_mace.config.ensembles import ENSEMBLES
 from bec_mace.config.messages import raise_mistakes
-from bec_mace.config.schema import Device, Precision, Section, read_config
+from bec_mace.config.schema import read_config
+from bec_mace.config.section import Device, Precision, Section
 
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 

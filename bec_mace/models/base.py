@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from bec_mace.config.heads import head_row
-from bec_mace.config.schema import KernelModelConfig, ModelConfig
+from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Evaluation, Hops

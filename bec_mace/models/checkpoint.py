@@ -15,7 +15,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bec_mace.config.schema import CommitteeConfig, KernelModelConfig, ModelConfig, read_model_config
+from bec_mace.config.model import CommitteeConfig, KernelModelConfig, ModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel

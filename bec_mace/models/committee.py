@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bec_mace.config.schema import CommitteeConfig
+from bec_mace.config.model import CommitteeConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Hops

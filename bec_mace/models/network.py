@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from bec_mace.config.heads import short_name
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
@@ -20,7 +20,8 @@ from bec_mace.models.footprint import Footprint
 from bec_mace.models.heads import Features, Head, head_class
 from bec_mace.models.heads.charge_transfer import ChargeTransferHead
 from bec_mace.models.heads.energy import EnergyHead
-from bec_mace.models.mace.backbone import Backbone, Layer, component_slices
+from bec_mace.models.mace.backbone import Backbone
+from bec_mace.models.mace.layer import Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
 from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
 from bec_mace.models.radial import RadialFeatures

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Statistics
 from bec_mace.models import CommitteeModel, PolarizationModel, build_kernel_model, build_model
 from bec_mace.testing.structures import ELEMENTS

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bec_mace.config.schema import ModelConfig, TrainingConfig
+from bec_mace.config.model import ModelConfig
+from bec_mace.config.schema import TrainingConfig
 from bec_mace.data import compute_statistics
 from bec_mace.data.graph import Graph
 from bec_mace.engine.environments import Environments, build_environments

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, build_graph, collate, compute_statistics, read_frames
 from bec_mace.data.graph import Graph
 from bec_mace.models import PolarizationModel, build_model

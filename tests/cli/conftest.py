@@ -54,7 +54,7 @@ def small_frames(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory):
     """A small untrained model with charges and an energy."""
-    from bec_mace.config.schema import ModelConfig
+    from bec_mace.config.model import ModelConfig
     from bec_mace.data import Statistics
     from bec_mace.models import build_model, save_model
 

@@ -7,16 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from bec_mace.config.heads import HEADS
-from bec_mace.config.schema import (
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    RunConfig,
-    TrainingConfig,
-    format_config,
-    load_config,
-    save_config,
-)
+from bec_mace.config.model import ModelConfig
+from bec_mace.config.schema import DataConfig, LossConfig, RunConfig, TrainingConfig, format_config, load_config, save_config
 from bec_mace.errors import ConfigError
 
 GOOD = """\

@@ -5,7 +5,7 @@ from ase import Atoms
 from ase.io import write
 
 from bec_mace.config.dynamics import MDConfig
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Statistics
 from bec_mace.models import build_model, save_model
 

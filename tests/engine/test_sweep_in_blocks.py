@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, Statistics, build_graph, collate
 from bec_mace.data.graph import Graph
 from bec_mace.engine.environments import Environments, build_blocks, build_environments

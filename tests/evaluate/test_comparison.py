@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, build_graph, compute_statistics, read_frames
 from bec_mace.errors import DataError
 from bec_mace.evaluate.comparison import Comparison, compare, evaluate, format_table, summarize_comparison

@@ -9,7 +9,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.vibrations import Infrared
 
 import bec_mace
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, Statistics, build_graph
 from bec_mace.errors import DataError, ModelError
 from bec_mace.integrations.ase import BECCalculator

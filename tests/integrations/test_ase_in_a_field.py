@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 from ase.md.verlet import VelocityVerlet
 from ase.units import fs
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Statistics
 from bec_mace.electric_field import GaussianPulse, SinusoidField
 from bec_mace.errors import FieldError, ModelError

@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bec_mace.config.schema import KernelModelConfig, ModelConfig
+from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.data import Frame, Statistics, build_graph
 from bec_mace.data.graph import Graph
 from bec_mace.models import PolarizationModel, build_kernel_model, build_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Statistics, build_graph
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, build_graph
 from bec_mace.data.statistics import Statistics, compute_statistics, shortest_distances
 from bec_mace.models import PolarizationModel, load_model

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import compute_statistics, read_frames
 from bec_mace.models import build_model
 

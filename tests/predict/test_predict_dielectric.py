@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import compute_statistics, read_frames
 from bec_mace.errors import ModelError
 from bec_mace.integrations.ase import BECCalculator

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, Statistics
 from bec_mace.errors import DataError, SpectrumError
 from bec_mace.models import build_model

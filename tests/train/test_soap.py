@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.models import build_model
 from bec_mace.train.soap import SOAP, MatrixPart, matrix_parts

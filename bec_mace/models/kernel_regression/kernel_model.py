@@ -22,7 +22,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from bec_mace.config.heads import HEADS
-from bec_mace.config.schema import KernelModelConfig
+from bec_mace.config.model import KernelModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.contract import EdgeFeatures, Hops

@@ -9,7 +9,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from bec_mace.config.schema import KernelModelConfig
+from bec_mace.config.model import KernelModelConfig
 from bec_mace.data import Frame, build_graph
 from bec_mace.models.kernel_regression.kernel import element_slices
 from bec_mace.models.kernel_regression.kernel_model import KernelModel

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from bec_mace.config.schema import BackboneConfig, MaceSizes, ModelConfig, ZblSizes
+from bec_mace.config.model import BackboneConfig, MaceSizes, ModelConfig, ZblSizes
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.mace.blocks_of_mace import o3  # With mace, which unpickling would import with all its noise.

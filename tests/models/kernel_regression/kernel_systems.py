@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bec_mace.config.schema import KernelModelConfig
+from bec_mace.config.model import KernelModelConfig
 from bec_mace.data import Frame, Statistics
 from bec_mace.models import KernelModel, build_kernel_model
 from bec_mace.models.kernel_regression.basis import bessel_zeros

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bec_mace.config.schema import KernelModelConfig
+from bec_mace.config.model import KernelModelConfig
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import KernelModel, build_kernel_model, load_model, save_model, update_metadata

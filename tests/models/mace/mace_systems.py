@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bec_mace.config.schema import ModelConfig
+from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, Statistics, build_graph
 from bec_mace.models import PolarizationModel, build_model
 from bec_mace.models.mace import backbone

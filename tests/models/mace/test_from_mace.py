@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bec_mace.config.schema import ModelConfig, RunConfig
+from bec_mace.config.model import ModelConfig
+from bec_mace.config.schema import RunConfig
 from bec_mace.data import Graph, build_graph, collate
 from bec_mace.models import PolarizationModel, load_model, save_model
 from bec_mace.models.mace.mace_file import sizes_of

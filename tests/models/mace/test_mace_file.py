@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from bec_mace.config.schema import MaceSizes, ModelConfig, load_config
+from bec_mace.config.model import MaceSizes, ModelConfig
+from bec_mace.config.schema import load_config
 from bec_mace.data import build_graph
 from bec_mace.errors import ConfigError, ModelError
 from bec_mace.models import build_model
