@@ -57,8 +57,9 @@ def process_grid(num_processes: int = 1) -> tuple[int, int]:
     return num_processes, 1
 
 
-def launch(kind_of_error: type[BecMaceError], device: str = "auto", precision: str = "float32",
-           num_processes: int = 1) -> Fabric:
+def launch(
+    kind_of_error: type[BecMaceError], device: str = "auto", precision: str = "float32", num_processes: int = 1
+) -> Fabric:
     """Start Fabric on a device, with as many processes as torchrun, SLURM or the caller say.
 
     Args:

@@ -201,8 +201,16 @@ class FieldWork:
             cell: Lattice vectors as rows, of shape (3, 3), in Å.
             pbc: Periodic directions, of shape (3,).
         """
-        point = {name: np.array(value) for name, value in (
-            ("forces", forces), ("positions", positions), ("numbers", numbers), ("cell", cell), ("pbc", pbc))}
+        point = {
+            name: np.array(value)
+            for name, value in (
+                ("forces", forces),
+                ("positions", positions),
+                ("numbers", numbers),
+                ("cell", cell),
+                ("pbc", pbc),
+            )
+        }
         old, self._point = self._point, point
         if not old or not all(np.array_equal(old[name], point[name]) for name in ("numbers", "cell", "pbc")):
             self.work = 0.0

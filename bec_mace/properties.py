@@ -77,6 +77,7 @@ class Property:
         return {"everywhere": True, "molecules": not any(periodic), "crystals": all(periodic)}[self.defined]
 
 
+# fmt: off
 _TABLE = (
     Property("born_effective_charges", "atom", (3, 3), "e", r"Z^*",
              ("REF_becs", "REF_bec", "REF_born_effective_charges", "born_effective_charges", "becs", "bec", "BEC",
@@ -101,6 +102,7 @@ _TABLE = (
              why="a dielectric tensor needs a cell that is periodic in three directions", instead="polarizability"),
     Property("dipoles", "atom", (3,), "e Å", r"\mu_i", ("REF_dipoles", "dipoles"), compared=False, written_unasked=False),
 )
+# fmt: on
 
 PROPERTIES: dict[str, Property] = {row.name: row for row in _TABLE}
 """Every known property by name."""

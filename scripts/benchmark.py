@@ -63,22 +63,39 @@ def systems(args: argparse.Namespace, device: str, defaults: list[int], memory: 
     rows = []
     for n_atoms in args.sizes or defaults:
         if n_atoms <= args.max_atoms:
-            rows.append(scale.in_process(
-                ["--one", "sizes", str(n_atoms), "--device", device, "--memory", str(memory), *network(args)]))
-            print(f"  {device}, {rows[-1]['n_atoms']} atoms: {rows[-1]['atoms_per_second']:.0f} atoms/s, "
-                  f"{rows[-1]['peak_memory_gb']:.2f} GB", file=sys.stderr, flush=True)
+            rows.append(
+                scale.in_process(["--one", "sizes", str(n_atoms), "--device", device, "--memory", str(memory), *network(args)])
+            )
+            print(
+                f"  {device}, {rows[-1]['n_atoms']} atoms: {rows[-1]['atoms_per_second']:.0f} atoms/s, "
+                f"{rows[-1]['peak_memory_gb']:.2f} GB",
+                file=sys.stderr,
+                flush=True,
+            )
     return rows
 
 
 def network(args: argparse.Namespace) -> list[str]:
     """The arguments that a process for one measurement needs."""
-    return ["--channels", str(args.channels), "--max-l", str(args.max_l), "--correlation", str(args.correlation),
-            "--repeats", str(args.repeats), "--data", args.data]
+    return [
+        "--channels",
+        str(args.channels),
+        "--max-l",
+        str(args.max_l),
+        "--correlation",
+        str(args.correlation),
+        "--repeats",
+        str(args.repeats),
+        "--data",
+        args.data,
+    ]
 
 
 def run_predict(args: argparse.Namespace) -> dict[str, Any]:
-    rows = [scale.in_process(["--one", "predict", str(count), "--device", args.device, *network(args)])
-            for count in (args.frames, 4 * args.frames)]
+    rows = [
+        scale.in_process(["--one", "predict", str(count), "--device", args.device, *network(args)])
+        for count in (args.frames, 4 * args.frames)
+    ]
     return {"runs": rows, "memory_ratio": rows[1]["peak_memory_gb"] / rows[0]["peak_memory_gb"]}
 
 
@@ -88,9 +105,14 @@ def run_gpu(args: argparse.Namespace, sizes: Sizes) -> dict[str, Any]:
     largest = rows[-1]
     model = scale.build(["monopole"], sizes)
     found = scale.floor(sizes, model, largest["n_atoms"], largest["n_edges"])
-    return {"small": scale.small(sizes), "systems": rows, "one_thread_atoms_per_second": thread,
-            "over_one_thread": max(row["atoms_per_second"] for row in rows) / thread,
-            "share_of_floor": found["floor_seconds"] / largest["seconds"], **found}
+    return {
+        "small": scale.small(sizes),
+        "systems": rows,
+        "one_thread_atoms_per_second": thread,
+        "over_one_thread": max(row["atoms_per_second"] for row in rows) / thread,
+        "share_of_floor": found["floor_seconds"] / largest["seconds"],
+        **found,
+    }
 
 
 def run_part(name: str, args: argparse.Namespace, sizes: Sizes) -> dict[str, Any]:
@@ -114,8 +136,11 @@ def main() -> int:
     sizes = Sizes(args.channels, args.max_l, args.correlation, args.repeats, args.device, args.data)
     if args.one:
         part, count = args.one[0], int(args.one[1])
-        jobs = {"sizes": lambda: scale.one_size(sizes, count, args.memory), "predict": lambda: scale.predict(sizes, count),
-                "training": lambda: cost.training(sizes)}
+        jobs = {
+            "sizes": lambda: scale.one_size(sizes, count, args.memory),
+            "predict": lambda: scale.predict(sizes, count),
+            "training": lambda: cost.training(sizes),
+        }
         print(json.dumps(jobs[part]()))
         return 0
     figures: dict[str, Any] = json.loads(args.json.read_text(encoding="utf-8")) if args.markdown else {}

@@ -36,8 +36,15 @@ WARM_UP = 3  # The first calls allocate and compile.
 
 def build(heads: list[str], frame: Frame, args: argparse.Namespace) -> PolarizationModel:
     config = ModelConfig(
-        r_max=5.0, channels=64, max_l=args.max_l, hidden_max_l=1, correlation=args.correlation, num_interactions=2,
-        radial_mlp=[64, 64, 64], heads=heads)
+        r_max=5.0,
+        channels=64,
+        max_l=args.max_l,
+        hidden_max_l=1,
+        correlation=args.correlation,
+        num_interactions=2,
+        radial_mlp=[64, 64, 64],
+        heads=heads,
+    )
     torch.manual_seed(0)
     return build_model(config, [1, 8], compute_statistics([frame], 5.0), torch.float32).eval().requires_grad_(False)
 
@@ -73,8 +80,11 @@ def main() -> None:
             if number >= WARM_UP:
                 times[name].append(clock() - start)
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    extra = {name: statistics.median(a / b for a, b in zip(times[name], times["energy+forces"], strict=True)) - 1
-             for name in jobs if name != "energy+forces"}
+    extra = {
+        name: statistics.median(a / b for a, b in zip(times[name], times["energy+forces"], strict=True)) - 1
+        for name in jobs
+        if name != "energy+forces"
+    }
     print(f"{len(atoms)} atoms, correlation {args.correlation}, max_l {args.max_l}, {args.device}")
     print(f"{'':40s} {'seconds':>9s} {'extra cost':>11s} {'bar':>6s}")
     for name in jobs:

@@ -67,12 +67,12 @@ def partition(model: Any, frames: Sequence[Any]) -> dict[str, dict[str, float]]:
         parts = take_apart(out)
         for number, z in enumerate(frame.atomic_numbers):
             rows.setdefault(int(z), []).append({name: float(values[number]) for name, values in parts.items()})
-    return {chemical_symbols[z]: {name: float(np.mean([row[name] for row in rows[z]])) for name in PARTS}
-            for z in sorted(rows)}
+    return {chemical_symbols[z]: {name: float(np.mean([row[name] for row in rows[z]])) for name in PARTS} for z in sorted(rows)}
 
 
 def take_apart(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Isotropic part of Z* of each atom by its origin; charges are those of monopoles, flows and references together."""
+
     def isotropic(tensors: np.ndarray) -> np.ndarray:
         return np.trace(tensors, axis1=1, axis2=2) / 3.0
 
@@ -80,8 +80,12 @@ def take_apart(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
     charges = out.get("charges", shares["reference"])
     zero = np.zeros_like(charges)
     moved = shares.get("monopole", zero) + shares.get("charge_transfer", zero) + shares["reference"] - charges
-    return {"charges": charges, "redistribution": moved + shares.get("direct", zero), "dipoles": shares.get("dipole", zero),
-            "total": isotropic(out[Z])}
+    return {
+        "charges": charges,
+        "redistribution": moved + shares.get("direct", zero),
+        "dipoles": shares.get("dipole", zero),
+        "total": isotropic(out[Z]),
+    }
 
 
 def fit(args: argparse.Namespace, heads: list[str], seed: int, frames: Sequence[Any]) -> Any:
@@ -91,8 +95,13 @@ def fit(args: argparse.Namespace, heads: list[str], seed: int, frames: Sequence[
     from bec_mace.train.kernel_fit import fit_frames
 
     chosen = sorted(np.random.default_rng(seed).permutation(len(frames))[: args.frames].tolist())
-    config = KernelRunConfig(seed=seed, data=DataConfig(train="drawn"), model=KernelModelConfig(
-        kind="kernel", r_max=args.r_max, num_representatives=args.representatives, heads=heads, uncertainty=False))
+    config = KernelRunConfig(
+        seed=seed,
+        data=DataConfig(train="drawn"),
+        model=KernelModelConfig(
+            kind="kernel", r_max=args.r_max, num_representatives=args.representatives, heads=heads, uncertainty=False
+        ),
+    )
     return fit_frames(config, [frames[number] for number in chosen]).model
 
 
@@ -129,8 +138,11 @@ def table(found: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]]) -> s
     for element in next(iter(found.values()))[0]:
         for label, rows in found.items():
             cells = [spread(rows, element, part) for part in PARTS]
-            lines.append(f"| {element} | {label} | " + " | ".join(
-                f"{mean:+.3f}" + (f" ± {deviation:.3f}" if len(rows) > 1 else "") for mean, deviation in cells) + " |")
+            lines.append(
+                f"| {element} | {label} | "
+                + " | ".join(f"{mean:+.3f}" + (f" ± {deviation:.3f}" if len(rows) > 1 else "") for mean, deviation in cells)
+                + " |"
+            )
     return "\n".join(lines)
 
 

@@ -88,15 +88,22 @@ def main() -> int:
     against_oracle, invariance = check(options.layers)
     model = make_model(HEAD_SETS[0], 1)
     worst = max(value for table in (against_oracle, invariance) for row in table.values() for value in row.values())
-    print(f"r_max {model.r_max} Å; longest lattice vectors " + ", ".join(
-        f"{np.linalg.norm(frame.cell, axis=1).max():.2f} Å ({cell})" for cell, frame in CELLS.items()) + "\n")
+    print(
+        f"r_max {model.r_max} Å; longest lattice vectors "
+        + ", ".join(f"{np.linalg.norm(frame.cell, axis=1).max():.2f} Å ({cell})" for cell, frame in CELLS.items())
+        + "\n"
+    )
     print_table("oracle, by layers", against_oracle)
     print_table("invariance", invariance)
     print(f"largest error {worst:.1e} e (limit {LIMIT:.0e})")
     if options.json is not None:
-        options.json.write_text(json.dumps(
-            {"unit": "e", "limit": LIMIT, "max_error": worst, "oracle": against_oracle, "invariance": invariance},
-            indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps(
+                {"unit": "e", "limit": LIMIT, "max_error": worst, "oracle": against_oracle, "invariance": invariance}, indent=2
+            )
+            + "\n",
+            encoding="utf-8",
+        )
     return 0 if worst < LIMIT else 1
 
 

@@ -56,8 +56,13 @@ SETTINGS = ("steps", "channels", "learning_rate", "test_fraction", "seed")
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, data in DATA_SETS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=data.path, metavar="FILE",
-                            help=f"frames of {name}; {data.path} by default")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=data.path,
+            metavar="FILE",
+            help=f"frames of {name}; {data.path} by default",
+        )
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps, to the nearest whole epoch; 200")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=0.15, help="of SOAP; 0.15")
@@ -97,13 +102,25 @@ def cell_config(args: argparse.Namespace, name: str, heads: list[str], epochs: i
     """The run of one cell."""
     data = DATA_SETS[name]
     return RunConfig(
-        output=output, seed=args.seed, device=args.device,
+        output=output,
+        seed=args.seed,
+        device=args.device,
         data=DataConfig(train=getattr(args, name), validation=0.0, test=args.test_fraction, seed=0),
-        model=ModelConfig(r_max=data.r_max, channels=args.channels, radial_mlp=[32, 32], heads=list(heads),
-                          element_correlation=data.element_correlation),
+        model=ModelConfig(
+            r_max=data.r_max,
+            channels=args.channels,
+            radial_mlp=[32, 32],
+            heads=list(heads),
+            element_correlation=data.element_correlation,
+        ),
         training=TrainingConfig(
-            epochs=epochs, batch_size=data.batch_size, optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
-            schedule=ScheduleConfig(warmup_epochs=0.1 * epochs), ema_decay=0.95))
+            epochs=epochs,
+            batch_size=data.batch_size,
+            optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
+            schedule=ScheduleConfig(warmup_epochs=0.1 * epochs),
+            ema_decay=0.95,
+        ),
+    )
 
 
 def count_train_frames(args: argparse.Namespace, name: str) -> int:
@@ -125,9 +142,15 @@ def run_cell(args: argparse.Namespace, name: str, heads: list[str]) -> dict[str,
         results = train(cell_config(args, name, heads, epochs, Path(folder) / "run"))
         cpu_seconds, seconds = time.process_time() - cpu_start, time.monotonic() - start
     errors = results["test"][Z]
-    return {"rmse": errors["rmse"], "mae": errors["mae"], "trivial_rmse": errors["trivial"]["rmse"],
-            "steps": epochs * steps_per_epoch, "cpu_seconds": cpu_seconds, "seconds": seconds,
-            "n_test_frames": errors["n_frames"]}
+    return {
+        "rmse": errors["rmse"],
+        "mae": errors["mae"],
+        "trivial_rmse": errors["trivial"]["rmse"],
+        "steps": epochs * steps_per_epoch,
+        "cpu_seconds": cpu_seconds,
+        "seconds": seconds,
+        "n_test_frames": errors["n_frames"],
+    }
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

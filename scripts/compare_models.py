@@ -54,10 +54,25 @@ DATA_SETS = {
     "quartz": DataSet("data/quartz_pbe.extxyz", 5.0, (5, 10, 20, 40, 80)),
 }
 OWN = "files"
-MODELS = {f"{kind} {heads}": (kind, heads.split("+"))
-          for kind in ("kernel", "network") for heads in ("monopole", "dipole", "monopole+dipole")}
-SETTINGS = ("test_fraction", "r_max", "representatives", "num_radial", "max_l", "smearing", "zeta", "steps", "channels",
-            "learning_rate", "train", "test")
+MODELS = {
+    f"{kind} {heads}": (kind, heads.split("+"))
+    for kind in ("kernel", "network")
+    for heads in ("monopole", "dipole", "monopole+dipole")
+}
+SETTINGS = (
+    "test_fraction",
+    "r_max",
+    "representatives",
+    "num_radial",
+    "max_l",
+    "smearing",
+    "zeta",
+    "steps",
+    "channels",
+    "learning_rate",
+    "train",
+    "test",
+)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,8 +80,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--train", nargs="+", help="your frames to draw training sets from, in place of the data sets")
     parser.add_argument("--test", nargs="+", help="your frames to test on; needed with --train")
     for name, data in DATA_SETS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=data.path, metavar="FILE",
-                            help=f"frames of {name}; {data.path} by default")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=data.path,
+            metavar="FILE",
+            help=f"frames of {name}; {data.path} by default",
+        )
     parser.add_argument("--sizes", nargs="+", type=int, help="numbers of training frames; a list for each data set by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the choice of frames and of the weights")
     parser.add_argument("--test-fraction", type=float, default=0.2, help="share of a data set that is held out; 0.2")
@@ -84,8 +104,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     network.add_argument("--learning-rate", type=float, default=0.15, help="of SOAP; 0.15")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only-data", nargs="+", choices=list(DATA_SETS), default=list(DATA_SETS), metavar="NAME")
-    parser.add_argument("--only-models", nargs="+", choices=list(MODELS), default=list(MODELS), metavar="NAME",
-                        help=f"some of {', '.join(repr(name) for name in MODELS)}")
+    parser.add_argument(
+        "--only-models",
+        nargs="+",
+        choices=list(MODELS),
+        default=list(MODELS),
+        metavar="NAME",
+        help=f"some of {', '.join(repr(name) for name in MODELS)}",
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers; cells in it are kept")
     parser.add_argument("--plot", type=Path, help="picture of the learning curves")
     args = parser.parse_args(arguments)
@@ -150,12 +176,26 @@ def fit_kernel_cell(args: argparse.Namespace, name: str, heads: list[str], seed:
     """Fit a kernel model."""
     from bec_mace.train.kernel_fit import fit_frames
 
-    fitted = fit_frames(KernelRunConfig(
-        seed=seed, device=args.device, data=DataConfig(train="drawn"),
-        model=KernelModelConfig(
-            kind="kernel", r_max=cutoff(args, name), num_radial=args.num_radial, max_l=args.max_l, smearing=args.smearing,
-            zeta=args.zeta, num_representatives=args.representatives, heads=heads),
-        fit=FitConfig(memory_gb=args.memory_gb)), frames, args.device)
+    fitted = fit_frames(
+        KernelRunConfig(
+            seed=seed,
+            device=args.device,
+            data=DataConfig(train="drawn"),
+            model=KernelModelConfig(
+                kind="kernel",
+                r_max=cutoff(args, name),
+                num_radial=args.num_radial,
+                max_l=args.max_l,
+                smearing=args.smearing,
+                zeta=args.zeta,
+                num_representatives=args.representatives,
+                heads=heads,
+            ),
+            fit=FitConfig(memory_gb=args.memory_gb),
+        ),
+        frames,
+        args.device,
+    )
     return fitted.model, {"noise": fitted.figures["noise"], "n_weights": fitted.figures["n_weights"]}
 
 
@@ -171,12 +211,21 @@ def train_network_cell(args: argparse.Namespace, name: str, heads: list[str], se
     with tempfile.TemporaryDirectory(prefix="compare_models-") as folder:
         path = Path(folder) / "train.extxyz"
         write(path, [frame.to_atoms() for frame in frames], format="extxyz")
-        train(RunConfig(
-            output=Path(folder) / "run", seed=seed, device=args.device, data=DataConfig(train=str(path), validation=0.0),
-            model=ModelConfig(r_max=cutoff(args, name), channels=args.channels, radial_mlp=[32, 32], heads=list(heads)),
-            training=TrainingConfig(
-                epochs=epochs, optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
-                schedule=ScheduleConfig(warmup_epochs=0.1 * epochs), ema_decay=0.95)))
+        train(
+            RunConfig(
+                output=Path(folder) / "run",
+                seed=seed,
+                device=args.device,
+                data=DataConfig(train=str(path), validation=0.0),
+                model=ModelConfig(r_max=cutoff(args, name), channels=args.channels, radial_mlp=[32, 32], heads=list(heads)),
+                training=TrainingConfig(
+                    epochs=epochs,
+                    optimizer=OptimizerConfig(name="soap", learning_rate=args.learning_rate),
+                    schedule=ScheduleConfig(warmup_epochs=0.1 * epochs),
+                    ema_decay=0.95,
+                ),
+            )
+        )
         return load_model(Path(folder) / "run", args.device, torch.float32), {"steps": epochs * len(frames)}
 
 
@@ -193,8 +242,16 @@ def run_cell(args: argparse.Namespace, name: str, model_name: str, seed: int, tr
         result["uncertainty"] = summarize_comparison(compare(model, test[:5], uncertainty=True))["uncertainty"]
         figures.update(within_68=result["uncertainty"]["within_68"], within_95=result["uncertainty"]["within_95"])
     errors = result[Z]
-    return {"rmse": errors["rmse"], "mae": errors["mae"], "trivial_rmse": errors["trivial"]["rmse"], "seconds": seconds,
-            "cpu_seconds": cpu_seconds, "atoms_per_second": measure_speed(model, test), "n_test_frames": len(test), **figures}
+    return {
+        "rmse": errors["rmse"],
+        "mae": errors["mae"],
+        "trivial_rmse": errors["trivial"]["rmse"],
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "atoms_per_second": measure_speed(model, test),
+        "n_test_frames": len(test),
+        **figures,
+    }
 
 
 def measure_speed(model: Any, frames: list[Any]) -> float:
@@ -260,8 +317,17 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
             sizes = sorted(map(int, column))
             means, spreads = zip(*(statistics(column[str(size)]) for size in sizes), strict=True)
             number = list(MODELS).index(model_name)
-            axes.errorbar(sizes, means, yerr=spreads, label=model_name, capsize=2.0, marker="os"[number // 3], markersize=4.0,
-                          linestyle=("-", "--")[number // 3], color=f"C{number % 3}")
+            axes.errorbar(
+                sizes,
+                means,
+                yerr=spreads,
+                label=model_name,
+                capsize=2.0,
+                marker="os"[number // 3],
+                markersize=4.0,
+                linestyle=("-", "--")[number // 3],
+                color=f"C{number % 3}",
+            )
         axes.set(xscale="log", yscale="log", xlabel="training frames", ylabel=r"RMSE of $Z^*$ (e)", title=name)
         ticks = sorted({int(size) for column in models.values() for size in column})
         axes.set_xticks(ticks, labels=list(map(str, ticks)))
@@ -269,8 +335,14 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend([handles[name] for name in MODELS if name in handles], [name for name in MODELS if name in handles],
-                  frameon=False, fontsize=8, ncols=6, loc="outside lower center")
+    figure.legend(
+        [handles[name] for name in MODELS if name in handles],
+        [name for name in MODELS if name in handles],
+        frameon=False,
+        fontsize=8,
+        ncols=6,
+        loc="outside lower center",
+    )
     FigureCanvasAgg(figure).print_figure(path, dpi=150)
 
 
@@ -290,13 +362,17 @@ def run(args: argparse.Namespace) -> None:
                 continue
             print(f"{name}, {size} frames, seed {seed}, {model_name}", flush=True)
             place[str(seed)] = cell = run_cell(args, name, model_name, seed, draw(train, size, seed), test)
-            print(f"{name}, {size} frames, seed {seed}, {model_name}: RMSE {cell['rmse']:.4f} e, {cell['cpu_seconds']:.0f} s",
-                  flush=True)
+            print(
+                f"{name}, {size} frames, seed {seed}, {model_name}: RMSE {cell['rmse']:.4f} e, {cell['cpu_seconds']:.0f} s",
+                flush=True,
+            )
             if args.json is not None:
                 text = json.dumps(content, indent=2) + "\n"
                 replace_file(args.json, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
-    cells = {name: {model: {size: seeds for size, seeds in column.items() if seeds} for model, column in models.items()}
-             for name, models in cells.items()}
+    cells = {
+        name: {model: {size: seeds for size, seeds in column.items() if seeds} for model, column in models.items()}
+        for name, models in cells.items()
+    }
     print(table(cells))
     if args.plot is not None:
         plot(cells, args.plot)

@@ -69,16 +69,19 @@ def main() -> int:
     models = dict(text.split("=", 1) for text in args.model)
     for label, model in models.items():
         currents = currents_from_trajectory(
-            trajectory_of(args.trajectory), load_model(model, args.device), time_step=args.time_step)
+            trajectory_of(args.trajectory), load_model(model, args.device), time_step=args.time_step
+        )
         spectra[label] = infrared_spectrum(currents, resolution=args.resolution)
         print(f"{label}: done", file=sys.stderr, flush=True)
     mean = np.mean([spectrum.n_alpha for spectrum in spectra.values()], axis=0)
     rows: dict[str, Any] = {}
     for label, spectrum in spectra.items():
         rows[label] = {
-            "rmse": test_error(models[label]), "distance_from_mean": distance(spectrum, mean),
+            "rmse": test_error(models[label]),
+            "distance_from_mean": distance(spectrum, mean),
             "relative_error_of_blocks": float(np.sqrt(np.sum(spectrum.n_alpha_error**2) / np.sum(spectrum.n_alpha**2))),
-            "peaks": [{"wavenumber_cm-1": peak.wavenumber, "n_alpha_cm-1": peak.height} for peak in find_peaks(spectrum)]}
+            "peaks": [{"wavenumber_cm-1": peak.wavenumber, "n_alpha_cm-1": peak.height} for peak in find_peaks(spectrum)],
+        }
     print("| model | RMSE of Z* (e) | from the mean spectrum | error over blocks | peaks (cm^-1: n alpha) |")
     print("|---|---|---|---|---|")
     for label, row in rows.items():

@@ -65,8 +65,10 @@ def run(dynamics: Any, steps: int, label: str) -> np.ndarray:
             dynamics.step()
         rows.append((number * dynamics.dt / units.fs / 1000, atoms.get_total_energy(), atoms.get_temperature()))
         if not rows[-1][2] < HOTTEST:
-            raise SystemExit(f"{label}: {rows[-1][2]:.0f} K after {number} steps; the model does not hold the structure "
-                             "together. Train it on more frames, or take a shorter --time-step.")
+            raise SystemExit(
+                f"{label}: {rows[-1][2]:.0f} K after {number} steps; the model does not hold the structure "
+                "together. Train it on more frames, or take a shorter --time-step."
+            )
     return np.array(rows)
 
 
@@ -110,8 +112,11 @@ def loop_figures(model: str, atoms: Atoms, options: argparse.Namespace) -> dict[
         power.append(np.sum(calc.get_property("field_forces", atoms) * (v * np.cos(angle) - u * np.sin(angle))))
     atoms.positions = start
     work, half = 2 * np.pi * np.mean(power), 2 * np.pi * np.mean(power[::2])
-    return {"loop_work_ev": abs(float(work)), "loop_error_ev": abs(float(work - half)),
-            "loop_absolute_work_ev": float(2 * np.pi * np.mean(np.abs(power)))}
+    return {
+        "loop_work_ev": abs(float(work)),
+        "loop_error_ev": abs(float(work - half)),
+        "loop_absolute_work_ev": float(2 * np.pi * np.mean(np.abs(power))),
+    }
 
 
 def figures(model: str, options: argparse.Namespace) -> dict[str, float]:

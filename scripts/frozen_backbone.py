@@ -44,8 +44,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--r-max", type=float, default=4.5, help="of the mace model that --make-mace trains, in Å; 4.5")
     parser.add_argument("--learning-rate", type=float, default=0.15, help="of SOAP; 0.15")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--runs", nargs="+", choices=["frozen", "free", "tuned"], default=["frozen", "free"],
-                        help="tuned: the backbone is trained too, from the weights of mace")
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        choices=["frozen", "free", "tuned"],
+        default=["frozen", "free"],
+        help="tuned: the backbone is trained too, from the weights of mace",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/frozen_backbone"), metavar="FOLDER")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     args = parser.parse_args()
@@ -54,17 +59,25 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def train_run(args: argparse.Namespace, name: str, model: dict[str, Any], epochs: int, weights: dict[str, float]
-              ) -> dict[str, Any]:
+def train_run(
+    args: argparse.Namespace, name: str, model: dict[str, Any], epochs: int, weights: dict[str, float]
+) -> dict[str, Any]:
     """One training run; its results, with the processor time of all of it."""
     from bec_mace.train.loop import train
 
-    config = RunConfig.model_validate({
-        "output": str(args.output / name), "device": args.device,
-        "data": {"train": args.data, "validation": 0.0, "test": args.test_fraction},
-        "model": model,
-        "training": {"epochs": epochs, "optimizer": {"name": "soap", "learning_rate": args.learning_rate},
-                     "loss": {"weights": weights}}})
+    config = RunConfig.model_validate(
+        {
+            "output": str(args.output / name),
+            "device": args.device,
+            "data": {"train": args.data, "validation": 0.0, "test": args.test_fraction},
+            "model": model,
+            "training": {
+                "epochs": epochs,
+                "optimizer": {"name": "soap", "learning_rate": args.learning_rate},
+                "loss": {"weights": weights},
+            },
+        }
+    )
     start = time.process_time()
     return {**train(config), "processor_seconds": time.process_time() - start}
 
@@ -74,11 +87,20 @@ def make_mace(args: argparse.Namespace) -> Path:
     args.output.mkdir(parents=True)
     fresh, trained = args.output / "fresh.model", args.output / "trained.model"
     write_fresh_mace(args, fresh)
-    results = train_run(args, "mace", {"backbone": {"from_mace": str(fresh), "freeze": False}, "heads": ["energy"]},
-                        args.mace_epochs, {"energy": 1.0, "forces": 10.0})
+    results = train_run(
+        args,
+        "mace",
+        {"backbone": {"from_mace": str(fresh), "freeze": False}, "heads": ["energy"]},
+        args.mace_epochs,
+        {"energy": 1.0, "forces": 10.0},
+    )
     found = results.get("test", {})
-    print("mace model: " + ", ".join(f"{name} RMSE {found[name]['rmse']:.4f} {found[name]['unit']}"
-                                     for name in ("energy", "forces") if name in found))
+    print(
+        "mace model: "
+        + ", ".join(
+            f"{name} RMSE {found[name]['rmse']:.4f} {found[name]['unit']}" for name in ("energy", "forces") if name in found
+        )
+    )
     write_back(args.output / "mace", fresh, trained)
     return trained
 
@@ -103,14 +125,26 @@ def write_fresh_mace(args: argparse.Namespace, path: Path) -> None:
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)
         module = modules.ScaleShiftMACE(
-            r_max=args.r_max, num_bessel=8, num_polynomial_cutoff=5, max_ell=2, num_interactions=2,
-            interaction_cls=residual, interaction_cls_first=residual, num_elements=len(elements),
+            r_max=args.r_max,
+            num_bessel=8,
+            num_polynomial_cutoff=5,
+            max_ell=2,
+            num_interactions=2,
+            interaction_cls=residual,
+            interaction_cls_first=residual,
+            num_elements=len(elements),
             hidden_irreps=backbone.o3.Irreps(f"{args.channels}x0e + {args.channels}x1o"),
-            MLP_irreps=backbone.o3.Irreps("16x0e"), atomic_energies=np.array(
-                [statistics.reference_energies[z] for z in elements]),
-            avg_num_neighbors=statistics.avg_num_neighbors, atomic_numbers=elements, correlation=2,
-            gate=torch.nn.functional.silu, radial_MLP=[32, 32], use_reduced_cg=False,
-            atomic_inter_scale=statistics.rms_forces, atomic_inter_shift=0.0)
+            MLP_irreps=backbone.o3.Irreps("16x0e"),
+            atomic_energies=np.array([statistics.reference_energies[z] for z in elements]),
+            avg_num_neighbors=statistics.avg_num_neighbors,
+            atomic_numbers=elements,
+            correlation=2,
+            gate=torch.nn.functional.silu,
+            radial_MLP=[32, 32],
+            use_reduced_cg=False,
+            atomic_inter_scale=statistics.rms_forces,
+            atomic_inter_shift=0.0,
+        )
         torch.set_default_dtype(torch.float32)
         torch.save(module, path)
 
@@ -163,16 +197,28 @@ def deviations(mace_file: Path, run: Path, data: str, count: int = 4) -> dict[st
             out = model(build_graph(frame, model.r_max), ("energy", "forces", Z))
             energy = abs(float(out["energy"]) - atoms.get_potential_energy()) / len(frame)
             force = float((out["forces"] - torch.tensor(atoms.get_forces())).abs().max())
-            largest = {"energy_ev_per_atom": max(energy, largest["energy_ev_per_atom"]),
-                       "force_ev_per_angstrom": max(force, largest["force_ev_per_angstrom"])}
+            largest = {
+                "energy_ev_per_atom": max(energy, largest["energy_ev_per_atom"]),
+                "force_ev_per_angstrom": max(force, largest["force_ev_per_angstrom"]),
+            }
     return largest
 
 
 def free_network(run: Path, heads: list[str]) -> dict[str, Any]:
     """The sizes of the network that a run on a mace model has read, for one with random weights."""
     stored = json.loads((run / "best.json").read_text(encoding="utf-8"))["config"]
-    keys = ("r_max", "channels", "max_l", "hidden_irreps", "correlation", "num_interactions", "radial_basis", "num_radial",
-            "cutoff_power", "radial_mlp")
+    keys = (
+        "r_max",
+        "channels",
+        "max_l",
+        "hidden_irreps",
+        "correlation",
+        "num_interactions",
+        "radial_basis",
+        "num_radial",
+        "cutoff_power",
+        "radial_mlp",
+    )
     return {**ModelConfig(r_max=1.0, heads=list(heads)).model_dump(mode="json"), **{key: stored[key] for key in keys}}
 
 
@@ -184,11 +230,17 @@ def main() -> int:
     for name in sorted(args.runs, key=["frozen", "free", "tuned"].index):
         if name == "free" and "frozen" not in args.runs:
             continue
-        model = free_network(args.output / "frozen", args.heads) if name == "free" else {
-            **on_mace, "backbone": {"from_mace": str(mace_file), "freeze": name == "frozen"}}
+        model = (
+            free_network(args.output / "frozen", args.heads)
+            if name == "free"
+            else {**on_mace, "backbone": {"from_mace": str(mace_file), "freeze": name == "frozen"}}
+        )
         results = train_run(args, name, model, args.epochs, {Z: 1.0})
-        figures["runs"][name] = {"rmse_e": results["test"][Z]["rmse"], "mae_e": results["test"][Z]["mae"],
-                                 "processor_seconds": results["processor_seconds"]}
+        figures["runs"][name] = {
+            "rmse_e": results["test"][Z]["rmse"],
+            "mae_e": results["test"][Z]["mae"],
+            "processor_seconds": results["processor_seconds"],
+        }
         figures["trivial_rmse_e"] = results["test"][Z]["trivial"]["rmse"]
     if "frozen" in args.runs:
         figures["deviation"] = deviations(mace_file, args.output / "frozen", args.data)

@@ -43,8 +43,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--resume", action="store_true", help="go on with the runs in --output")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of frames; the YAML has that of the weights")
     parser.add_argument("--step-exponent", type=float, default=0.5, help="x above; 0.5 by default")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="set a key of the configuration; can be given several times")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the configuration; can be given several times",
+    )
     args = parser.parse_args(arguments)
     if min(args.sizes) < 1:
         parser.error(f"--sizes must be at least 1, got {min(args.sizes)}")
@@ -68,10 +74,21 @@ def read_sets(args: argparse.Namespace, config: RunConfig) -> tuple[list[Any], l
 
     data = config.data
     trained = [name for name, weight in config.training.loss.weights.items() if weight > 0]
-    train = read_frames(args.train, keys=data.keys, index_order=data.index_order, properties=(),
-                        require=[*dict.fromkeys([Z, *trained])], allow_missing=data.allow_missing)
-    test = read_frames(args.test, keys={name: key for name, key in data.keys.items() if name == Z},
-                       index_order=data.index_order, properties=(), require=(Z,))
+    train = read_frames(
+        args.train,
+        keys=data.keys,
+        index_order=data.index_order,
+        properties=(),
+        require=[*dict.fromkeys([Z, *trained])],
+        allow_missing=data.allow_missing,
+    )
+    test = read_frames(
+        args.test,
+        keys={name: key for name, key in data.keys.items() if name == Z},
+        index_order=data.index_order,
+        properties=(),
+        require=(Z,),
+    )
     if max(args.sizes) > len(train):
         raise DataError(f"--sizes {max(args.sizes)}: {', '.join(args.train)} holds {len(train)} frames; ask for fewer")
     check_overlap({"train": train, "test": test})
@@ -97,17 +114,20 @@ def config_of_size(config: RunConfig, size: int, args: argparse.Namespace, folde
     """The configuration for one size; its training frames are in ``folder/train_SIZE.extxyz``."""
     plan = schedule(config, size, max(args.sizes), args.step_exponent)
     warmup = config.training.schedule.model_copy(update={"warmup_epochs": plan["warmup_epochs"]})
-    training = config.training.model_copy(update={
-        "epochs": plan["epochs"], "schedule": warmup, "early_stopping_patience": None, "time_limit_minutes": None})
-    data = DataConfig(train=str(folder / f"train_{size}.extxyz"), validation=0.0, test=None,
-                      allow_missing=config.data.allow_missing, egg_box=config.data.egg_box)
-    return config.model_copy(update={
-        "output": folder / f"n{size}", "num_processes": 1, "data": data, "training": training})
+    training = config.training.model_copy(
+        update={"epochs": plan["epochs"], "schedule": warmup, "early_stopping_patience": None, "time_limit_minutes": None}
+    )
+    data = DataConfig(
+        train=str(folder / f"train_{size}.extxyz"),
+        validation=0.0,
+        test=None,
+        allow_missing=config.data.allow_missing,
+        egg_box=config.data.egg_box,
+    )
+    return config.model_copy(update={"output": folder / f"n{size}", "num_processes": 1, "data": data, "training": training})
 
 
-def run_size(
-    config: RunConfig, train_frames: Sequence[Any], test_frames: Sequence[Any], resume: bool
-) -> dict[str, Any]:
+def run_size(config: RunConfig, train_frames: Sequence[Any], test_frames: Sequence[Any], resume: bool) -> dict[str, Any]:
     """Train on some frames, test on others."""
     import torch
     from ase.io import write
@@ -126,9 +146,14 @@ def run_size(
     errors = evaluate(load_model(config.output, device, DTYPES[config.precision]), test_frames)[Z]
     steps = results["epochs"] * math.ceil(len(train_frames) / config.training.batch_size)
     return {
-        "rmse": errors["rmse"], "mae": errors["mae"], "epochs": results["epochs"], "steps": steps,
-        "seconds": results["seconds"], "diagonal_rmse": errors["diagonal_rmse"],
-        "off_diagonal_rmse": errors["off_diagonal_rmse"], "trivial_rmse": errors["trivial"]["rmse"],
+        "rmse": errors["rmse"],
+        "mae": errors["mae"],
+        "epochs": results["epochs"],
+        "steps": steps,
+        "seconds": results["seconds"],
+        "diagonal_rmse": errors["diagonal_rmse"],
+        "off_diagonal_rmse": errors["off_diagonal_rmse"],
+        "trivial_rmse": errors["trivial"]["rmse"],
         "n_test_frames": len(test_frames),
     }
 
@@ -145,8 +170,9 @@ def table(curve: Mapping[str, Mapping[str, Any]]) -> str:
     """The errors by size."""
     lines = ["frames   RMSE (e)    MAE (e)   epochs    steps   time (s)"]
     for size, row in curve.items():
-        lines.append(f"{size:>6s} {row['rmse']:10.5f} {row['mae']:10.5f} {row['epochs']:8d} {row['steps']:8d} "
-                     f"{row['seconds']:10.1f}")
+        lines.append(
+            f"{size:>6s} {row['rmse']:10.5f} {row['mae']:10.5f} {row['epochs']:8d} {row['steps']:8d} {row['seconds']:10.1f}"
+        )
     return "\n".join(lines)
 
 
@@ -156,8 +182,9 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     if not isinstance(config, RunConfig):
         raise ConfigError(f"{args.config}: is for a kernel model, which has no steps; use scripts/compare_models.py")
     if config.training.schedule.name == "plateau":
-        raise ConfigError(f"{args.config}: the plateau schedule needs validation frames, and there are none here; "
-                          "choose cosine or constant")
+        raise ConfigError(
+            f"{args.config}: the plateau schedule needs validation frames, and there are none here; choose cosine or constant"
+        )
 
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.train.prepare import check_elements, elements_of

@@ -25,16 +25,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("model", help="run folder or file")
     parser.add_argument("name", help="what it shall be called")
     parser.add_argument("--description", required=True, help="what it was trained on and is good for, in one or two sentences")
-    parser.add_argument("--folder", type=Path, default=Path(str(resources.files("bec_mace") / "pretrained")),
-                        help="where to put it; in the package by default")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(str(resources.files("bec_mace") / "pretrained")),
+        help="where to put it; in the package by default",
+    )
     return parser.parse_args(arguments)
 
 
 def without_places(value: Any) -> Any:
     """The same metadata, the folders of runs by their name alone."""
     if isinstance(value, dict):
-        return {key: f"runs/{Path(item).name}" if key == "output" and isinstance(item, str) else without_places(item)
-                for key, item in value.items()}
+        return {
+            key: f"runs/{Path(item).name}" if key == "output" and isinstance(item, str) else without_places(item)
+            for key, item in value.items()
+        }
     return [without_places(item) for item in value] if isinstance(value, list) else value
 
 

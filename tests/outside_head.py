@@ -10,8 +10,9 @@ from bec_mace.models.heads import Features, Head
 from bec_mace.properties import Property, register
 
 MOMENTS = register(Property("magnetic_moments", "atom", (), "mu_B", r"m", ("REF_magnetic_moments",)))
-QUADRUPOLE = register(Property("quadrupole", "frame", (3, 3), "e Å^2", r"Q", ("REF_quadrupole",), error="per_atom",
-                               extensive=True))
+QUADRUPOLE = register(
+    Property("quadrupole", "frame", (3, 3), "e Å^2", r"Q", ("REF_quadrupole",), error="per_atom", extensive=True)
+)
 
 
 class MomentsHead(Head):
@@ -29,5 +30,7 @@ class MomentsHead(Head):
         """What each atom has of both."""
         vectors = node_feats[:, self.place]
         dyads = torch.bmm(self.left(vectors), vectors.transpose(1, 2))
-        return {"magnetic_moments": self.scale * self.scalar(node_feats[:, 0]).squeeze(1),
-                "quadrupole": 0.5 * (dyads + dyads.transpose(1, 2))}
+        return {
+            "magnetic_moments": self.scale * self.scalar(node_feats[:, 0]).squeeze(1),
+            "quadrupole": 0.5 * (dyads + dyads.transpose(1, 2)),
+        }

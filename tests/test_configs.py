@@ -35,8 +35,9 @@ def smallest_frames(config, path, trained=("born_effective_charges",)):
         expand(config.data.train)
     except DataError:
         return False
-    frames = read_frames(config.data.train, keys=config.data.keys, index_order=config.data.index_order,
-                         properties=tuple(trained))
+    frames = read_frames(
+        config.data.train, keys=config.data.keys, index_order=config.data.index_order, properties=tuple(trained)
+    )
     # Only frames that hold every label; of those the smallest of the same elements, so that a step takes seconds.
     complete = [frame for frame in frames if set(trained) <= set(frame.labels)]
     alike = defaultdict(list)
@@ -67,9 +68,20 @@ def test_a_step_can_be_trained(path, tmp_path):
     if not smallest_frames(config, data, config.training.loss.weights):
         pytest.skip(f"{config.data.train} is not on this machine")
     # One frame to learn from, one to look at; the keys and the index order are those that to_atoms writes.
-    config = load_config(path, [
-        f"output={tmp_path / 'run'}", f"data.train={data}", "data.validation=0.5", "data.test=null", "data.keys={}",
-        "data.index_order=polarization_first", "training.epochs=1", "training.batch_size=1", "device=cpu"])
+    config = load_config(
+        path,
+        [
+            f"output={tmp_path / 'run'}",
+            f"data.train={data}",
+            "data.validation=0.5",
+            "data.test=null",
+            "data.keys={}",
+            "data.index_order=polarization_first",
+            "training.epochs=1",
+            "training.batch_size=1",
+            "device=cpu",
+        ],
+    )
     train(config)
     assert (tmp_path / "run" / "best.safetensors").is_file()
     header, units, row = (line.split(",") for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines())
@@ -88,9 +100,21 @@ def test_kernel_config_is_valid_and_can_be_fitted(path, tmp_path):
     data = tmp_path / "few.extxyz"
     if not smallest_frames(config, data):
         pytest.skip(f"{config.data.train} is not on this machine")
-    results = fit_kernel(load_config(path, [
-        f"output={tmp_path / 'run'}", f"data.train={data}", "data.validation=0", "data.test=0.5", "data.keys={}",
-        "data.index_order=polarization_first", "model.num_representatives=20", "device=cpu"]))
+    results = fit_kernel(
+        load_config(
+            path,
+            [
+                f"output={tmp_path / 'run'}",
+                f"data.train={data}",
+                "data.validation=0",
+                "data.test=0.5",
+                "data.keys={}",
+                "data.index_order=polarization_first",
+                "model.num_representatives=20",
+                "device=cpu",
+            ],
+        )
+    )
     assert (tmp_path / "run" / "best.safetensors").is_file()
     errors = results["test"]["born_effective_charges"]
     assert errors["rmse"] < 0.5 * errors["trivial"]["rmse"], "one frame and twenty environments say that much"
@@ -113,8 +137,9 @@ def test_steps_can_be_integrated(tmp_path):
     for path in reversed(DYNAMICS):
         config = load_md_config(path)
         start = [f"structure={tmp_path / Path(config.structure).name}"] if config.structure.startswith("runs/") else []
-        summary = run(load_md_config(path, [f"output={tmp_path / path.stem}", "steps=2", "sampling.log=1", "device=cpu",
-                                            *start]))
+        summary = run(
+            load_md_config(path, [f"output={tmp_path / path.stem}", "steps=2", "sampling.log=1", "device=cpu", *start])
+        )
         assert summary.steps == 2 and 100 < summary.mean_temperature_K < 1500
 
 

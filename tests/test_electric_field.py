@@ -46,19 +46,22 @@ def test_any_function_is_a_field():
     assert as_field(pulse) is pulse
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: as_field([0.1, 0.2]), r"vector must be three numbers in V/Å, got shape \(2,\)"),
-    (lambda: as_field("x"), "vector must be three numbers in V/Å, got 'x'"),
-    (lambda: as_field(0.1), r"got shape \(\)"),
-    (lambda: as_field([0.1, 0.2, np.nan]), "vector must be finite"),
-    (lambda: as_field(lambda time: [time, 0.0])(2.0), r"value at 2 fs must be three numbers in V/Å, got shape \(2,\)"),
-    (lambda: as_field(lambda time: [np.inf, 0.0, 0.0])(2.5), "value at 2.5 fs must be finite"),
-    (lambda: SinusoidField([0, 0, 1], "fast"), "frequency_cm must be a finite number, got 'fast'"),
-    (lambda: SinusoidField([0, 0, 1], 1000.0, phase=np.nan), "phase must be a finite number"),
-    (lambda: SinusoidField([[0, 0, 1]], 1000.0), "amplitude must be three numbers"),
-    (lambda: GaussianPulse([0, 0, 1], 0.0, 0.0), "width_fs must be positive, got 0"),
-    (lambda: GaussianPulse([0, 0, 1], True, 1.0), "center_fs must be a finite number, got True"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: as_field([0.1, 0.2]), r"vector must be three numbers in V/Å, got shape \(2,\)"),
+        (lambda: as_field("x"), "vector must be three numbers in V/Å, got 'x'"),
+        (lambda: as_field(0.1), r"got shape \(\)"),
+        (lambda: as_field([0.1, 0.2, np.nan]), "vector must be finite"),
+        (lambda: as_field(lambda time: [time, 0.0])(2.0), r"value at 2 fs must be three numbers in V/Å, got shape \(2,\)"),
+        (lambda: as_field(lambda time: [np.inf, 0.0, 0.0])(2.5), "value at 2.5 fs must be finite"),
+        (lambda: SinusoidField([0, 0, 1], "fast"), "frequency_cm must be a finite number, got 'fast'"),
+        (lambda: SinusoidField([0, 0, 1], 1000.0, phase=np.nan), "phase must be a finite number"),
+        (lambda: SinusoidField([[0, 0, 1]], 1000.0), "amplitude must be three numbers"),
+        (lambda: GaussianPulse([0, 0, 1], 0.0, 0.0), "width_fs must be positive, got 0"),
+        (lambda: GaussianPulse([0, 0, 1], True, 1.0), "center_fs must be a finite number, got True"),
+    ],
+)
 def test_mistakes_are_named(make, message):
     with pytest.raises(FieldError, match=message):
         make()

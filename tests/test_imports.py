@@ -12,9 +12,30 @@ LONGEST_FILE = 400
 
 # A module imports only from its own part of the package and from parts with a smaller number.
 RANK = {
-    "errors": 0, "lazy": 0, "version": 0, "former_names": 0, "units": 0, "properties": 1, "outside": 1, "datasets": 1,
-    "pretrained": 1, "devices": 1, "electric_field": 1, "config": 2, "storage": 2, "data": 3, "engine": 4, "models": 5,
-    "predict": 6, "evaluate": 7, "train": 8, "integrations": 8, "spectra": 9, "dynamics": 10, "testing": 11, "cli": 12,
+    "errors": 0,
+    "lazy": 0,
+    "version": 0,
+    "former_names": 0,
+    "units": 0,
+    "properties": 1,
+    "outside": 1,
+    "datasets": 1,
+    "pretrained": 1,
+    "devices": 1,
+    "electric_field": 1,
+    "config": 2,
+    "storage": 2,
+    "data": 3,
+    "engine": 4,
+    "models": 5,
+    "predict": 6,
+    "evaluate": 7,
+    "train": 8,
+    "integrations": 8,
+    "spectra": 9,
+    "dynamics": 10,
+    "testing": 11,
+    "cli": 12,
     "__main__": 13,
 }
 
@@ -65,8 +86,11 @@ def test_imports_point_one_way(path):
 
 def test_no_circles():
     """Not even through imports in functions or for type checkers."""
-    graph = {module_name(path): {name for name in imports_of(parse(path)) if name in MODULES and name != module_name(path)}
-             for path in FILES if not is_lazy_package(path)}
+    graph = {
+        module_name(path): {name for name in imports_of(parse(path)) if name in MODULES and name != module_name(path)}
+        for path in FILES
+        if not is_lazy_package(path)
+    }
     order = list(TopologicalSorter(graph).static_order())
     assert order.index("bec_mace.errors") < order.index("bec_mace.config.schema") < order.index("bec_mace.models.network")
 
@@ -97,8 +121,10 @@ def test_the_package_imports_quickly_and_resolves_its_names():
     import subprocess
     import sys
 
-    code = ("import sys, bec_mace; before = 'torch' in sys.modules; "
-            "print(before, bec_mace.load_model.__module__, bec_mace.BECCalculator.__module__, bec_mace.__version__)")
+    code = (
+        "import sys, bec_mace; before = 'torch' in sys.modules; "
+        "print(before, bec_mace.load_model.__module__, bec_mace.BECCalculator.__module__, bec_mace.__version__)"
+    )
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split()[:3] == ["False", "bec_mace.models.checkpoint", "bec_mace.integrations.ase"]
 

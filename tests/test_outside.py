@@ -84,11 +84,14 @@ def test_options_reach_the_head(folder):
         train(load_config("mine.yaml"))
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("mine_moment:MomentsHead", "cannot import mine_moment .*install it, or start where mine_moment.py is"),
-    ("mine_moments:Moments", "the module mine_moments has no Moments"),
-    ("mine_moments:register", "mine_moments:register is no head; it needs the attribute `row`"),
-])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine_moment:MomentsHead", "cannot import mine_moment .*install it, or start where mine_moment.py is"),
+        ("mine_moments:Moments", "the module mine_moments has no Moments"),
+        ("mine_moments:register", "mine_moments:register is no head; it needs the attribute `row`"),
+    ],
+)
 def test_a_head_that_is_not_there_is_a_mistake_with_a_line(folder, name, message):
     (folder / "mine.yaml").write_text(CONFIG.replace("{mine_moments:MomentsHead: {scale: 2.0}}", name))
     with pytest.raises(ConfigError, match=f"mine.yaml:6: model.heads.1: {message}"):

@@ -31,15 +31,18 @@ class Block:
 def blocks(text):
     """Yield the code blocks of a Markdown text, each with the mark on the line before it."""
     for match in FENCE.finditer(text):
-        before = text[:match.start()].rstrip("\n").rsplit("\n", 1)[-1].strip()
+        before = text[: match.start()].rstrip("\n").rsplit("\n", 1)[-1].strip()
         mark = re.fullmatch(r"<!-- (not run|slow) -->", before)
         yield Block(match[1], match[2], mark[1] if mark else "", text.count("\n", 0, match.start()) + 2)
 
 
 def runnable(*languages):
     text = README.read_text(encoding="utf-8") if README.exists() else ""
-    return [pytest.param(block, id=f"line{block.line}", marks=[pytest.mark.slow] if block.mark == "slow" else [])
-            for block in blocks(text) if block.language in languages and block.mark != "not run"]
+    return [
+        pytest.param(block, id=f"line{block.line}", marks=[pytest.mark.slow] if block.mark == "slow" else [])
+        for block in blocks(text)
+        if block.language in languages and block.mark != "not run"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,13 @@ def environment(tmp_path_factory):
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
         script.chmod(0o755)
-    return {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-            "MPLBACKEND": "Agg", "PYTHONWARNINGS": "default"}
+    return {
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "MPLBACKEND": "Agg",
+        "PYTHONWARNINGS": "default",
+    }
 
 
 def execute(command, clone, environment):
@@ -93,7 +101,11 @@ def test_yaml_is_a_configuration(block, tmp_path):
 
 
 def test_marks_and_languages_are_understood():
-    text = ("# A\n```bash\nls\n```\ntext\n<!-- slow -->\n```python\nx = 1\n\ny = 2\n```\n\n"
-            "<!-- not run -->\n\n```bash\nrm\n```\n")
-    assert list(blocks(text)) == [Block("bash", "ls\n", "", 3), Block("python", "x = 1\n\ny = 2\n", "slow", 8),
-                                  Block("bash", "rm\n", "not run", 16)]
+    text = (
+        "# A\n```bash\nls\n```\ntext\n<!-- slow -->\n```python\nx = 1\n\ny = 2\n```\n\n<!-- not run -->\n\n```bash\nrm\n```\n"
+    )
+    assert list(blocks(text)) == [
+        Block("bash", "ls\n", "", 3),
+        Block("python", "x = 1\n\ny = 2\n", "slow", 8),
+        Block("bash", "rm\n", "not run", 16),
+    ]

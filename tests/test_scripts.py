@@ -32,8 +32,16 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> object:
 @pytest.fixture
 def monopole(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    config = ModelConfig(r_max=4.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8], readout_mlp=[4],
-                         heads=["monopole", "energy"])
+    config = ModelConfig(
+        r_max=4.0,
+        channels=4,
+        max_l=1,
+        num_interactions=1,
+        num_radial=4,
+        radial_mlp=[8],
+        readout_mlp=[4],
+        heads=["monopole", "energy"],
+    )
     model = build_model(config, [1, 8], Statistics(20.0, {1: 0.4, 8: -0.8}, {1: -10.0, 8: -400.0}, 1.0), torch.float64)
     with torch.no_grad():
         for parameter in model.heads["monopole"].parameters():
@@ -44,8 +52,18 @@ def monopole(tmp_path: Path) -> Path:
 def test_field_conservation(
     tmp_path: Path, monopole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(monkeypatch, "field_conservation.py", "--steps", "20", "--equilibration", "2", "--loop-points", "16",
-               "--json", str(tmp_path / "out.json"))
+    code = run(
+        monkeypatch,
+        "field_conservation.py",
+        "--steps",
+        "20",
+        "--equilibration",
+        "2",
+        "--loop-points",
+        "16",
+        "--json",
+        str(tmp_path / "out.json"),
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert 100 < figures["temperature_K"] < 1000
     assert figures["fluctuation_ev_per_atom"] < 1e-3 and figures["drift_standard_error"] > 0
@@ -60,17 +78,30 @@ def test_field_conservation(
 def test_a_monopole_model_does_work_around_a_closed_path(
     tmp_path: Path, monopole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(monkeypatch, "field_conservation.py", "--steps", "0", "--loop-points", "16", "--monopole-model", str(monopole),
-        "--json", str(tmp_path / "out.json"))
+    run(
+        monkeypatch,
+        "field_conservation.py",
+        "--steps",
+        "0",
+        "--loop-points",
+        "16",
+        "--monopole-model",
+        str(monopole),
+        "--json",
+        str(tmp_path / "out.json"),
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert "drift_ev_per_atom_ps" not in figures
     assert figures["monopole"]["loop_work_ev"] > max(1e-6, 10 * figures["monopole"]["loop_error_ev"])
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--loop-points", "7"], "--loop-points must be even"),
-    (["--steps", "5"], "--steps must be 0, or at least 20 for a fit"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--loop-points", "7"], "--loop-points must be even"),
+        (["--steps", "5"], "--steps must be 0, or at least 20 for a fit"),
+    ],
+)
 def test_mistakes_are_named(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,8 +110,23 @@ def test_mistakes_are_named(
 
 
 def test_benchmark_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "benchmark_md.py", "--repeats", "1", "--heads", "monopole", "--max-l", "1", "--correlation", "1",
-               "--json", str(tmp_path / "out.json")) == 0
+    assert (
+        run(
+            monkeypatch,
+            "benchmark_md.py",
+            "--repeats",
+            "1",
+            "--heads",
+            "monopole",
+            "--max-l",
+            "1",
+            "--correlation",
+            "1",
+            "--json",
+            str(tmp_path / "out.json"),
+        )
+        == 0
+    )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert set(figures["extra_cost"]) == set(figures["limits"]) == {"monopole", "monopole, field forces only"}
     assert "energy+forces" in capsys.readouterr().out
@@ -89,11 +135,17 @@ def test_benchmark_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def small_figures() -> dict[str, Any]:
     system = {"n_edges": 9, "block_size": None, "seconds": 1.0, "microseconds_per_atom": 1000.0, "peak_memory_gb": 0.5}
     return {
-        "ratios": {"monopole": 1.125, "dipole": 1.5}, "field_forces": {"monopole": 1.0},
+        "ratios": {"monopole": 1.125, "dipole": 1.5},
+        "field_forces": {"monopole": 1.0},
         "field_forces_extra": {"monopole": 0.25},
         "mace": {"seconds": {"mace": 1.0, "bec_mace": 0.25}, "speedup": 4.0},
-        "sizes": {"systems": [{**system, "n_atoms": 2187, "atoms_per_second": 1000.0},
-                              {**system, "n_atoms": 20577, "atoms_per_second": 800.0, "microseconds_per_atom": 1250.0}]}}
+        "sizes": {
+            "systems": [
+                {**system, "n_atoms": 2187, "atoms_per_second": 1000.0},
+                {**system, "n_atoms": 20577, "atoms_per_second": 800.0, "microseconds_per_atom": 1250.0},
+            ]
+        },
+    }
 
 
 @pytest.fixture
@@ -109,8 +161,22 @@ def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     out = tmp_path / "out.json"
     out.write_text(json.dumps({"mace": {"speedup": 4.0, "seconds": {"mace": 1.0, "bec_mace": 0.25}}, "machines": {"mace": {}}}))
     assert run(monkeypatch, "benchmark_response.py", "--quick", "--json", str(out)) == 0
-    assert run(monkeypatch, "benchmark.py", "--quick", "--only", "sizes", "--sizes", "100", "--json", str(out),
-               "--plot", str(tmp_path / "out.png")) == 0
+    assert (
+        run(
+            monkeypatch,
+            "benchmark.py",
+            "--quick",
+            "--only",
+            "sizes",
+            "--sizes",
+            "100",
+            "--json",
+            str(out),
+            "--plot",
+            str(tmp_path / "out.png"),
+        )
+        == 0
+    )
     figures = json.loads(out.read_text())
     assert set(figures["ratios"]) == {"monopole", "dipole", "charge_transfer", "monopole+dipole", "phase"}
     assert figures["mace"]["speedup"] == 4.0 and set(figures["machines"]) == {"mace", "ratios", "sizes"}
@@ -148,10 +214,13 @@ def test_benchmark_counts_the_water_it_makes() -> None:
 
 
 @pytest.mark.usefixtures("benchmark")
-@pytest.mark.parametrize("arguments, message", [
-    (["--markdown"], "--markdown needs --json FILE"),
-    (["--device", "cuda"], "torch finds no GPU"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--markdown"], "--markdown needs --json FILE"),
+        (["--device", "cuda"], "torch finds no GPU"),
+    ],
+)
 def test_mistakes_of_benchmark_are_named(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,8 +243,13 @@ def test_the_readme_shows_the_figures_of_the_file() -> None:
 def test_a_shipped_model_names_no_folder_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], monopole: Path
 ) -> None:
-    update_metadata(monopole, {"training_config": {"output": str(tmp_path / "run_7")},
-                               "members": [{"training_config": {"output": str(tmp_path / "run_8"), "seed": 3}}]})
+    update_metadata(
+        monopole,
+        {
+            "training_config": {"output": str(tmp_path / "run_7")},
+            "members": [{"training_config": {"output": str(tmp_path / "run_8"), "seed": 3}}],
+        },
+    )
     options = "--description", "Three words here.", "--folder", str(tmp_path)
     assert run(monkeypatch, "ship_model.py", str(monopole), "salt", *options) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'salt.safetensors'}\n"

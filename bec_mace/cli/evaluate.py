@@ -14,13 +14,25 @@ from bec_mace.cli.options import check_writable, computing_options, label_option
 @click.argument("data", nargs=-1, required=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw prediction against reference.")
-@click.option("--uncertainty", is_flag=True,
-              help="Also judge the standard deviations of a committee, or of a kernel model; these are much slower.")
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Also judge the standard deviations of a committee, or of a kernel model; these are much slower.",
+)
 @label_options
 @computing_options
-def evaluate_command(model: str, data: tuple[str, ...], json_file: Path | None, plot_file: Path | None,
-                     uncertainty: bool, keys: tuple[str, ...], index_order: str, device: str, precision: str,
-                     batch_size: int | None) -> None:
+def evaluate_command(
+    model: str,
+    data: tuple[str, ...],
+    json_file: Path | None,
+    plot_file: Path | None,
+    uncertainty: bool,
+    keys: tuple[str, ...],
+    index_order: str,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+) -> None:
     """Compare the predictions of MODEL with the labels in DATA.
 
     MODEL is a file, a run folder, or the name of a model of the package. DATA is one or more files or globs; any

@@ -65,8 +65,10 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
     yield f"elements: {', '.join(metadata['elements'])}"
     yield f"heads: {', '.join(heads)}"
     if config.get("kind") == "kernel":
-        yield (f"kernel: power {config['zeta']}, {config['num_representatives']} representatives, up to l = {config['max_l']}, "
-               f"r_max {config['r_max']:g} Å")
+        yield (
+            f"kernel: power {config['zeta']}, {config['num_representatives']} representatives, up to l = {config['max_l']}, "
+            f"r_max {config['r_max']:g} Å"
+        )
     else:
         for one in networks:
             yield f"network: {one['num_interactions']} layers, {one['channels']} channels, r_max {one['r_max']:g} Å"

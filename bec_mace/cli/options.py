@@ -40,8 +40,13 @@ device_option = click.option("--device", default="auto", show_default=True, help
 def computing_options(command: Command) -> Command:
     """Add --device, --precision and --batch-size."""
     for option in (
-        click.option("--batch-size", type=BatchSize(), default="auto", show_default=True,
-                     help="Number of structures in a batch; auto: what the memory of the device allows."),
+        click.option(
+            "--batch-size",
+            type=BatchSize(),
+            default="auto",
+            show_default=True,
+            help="Number of structures in a batch; auto: what the memory of the device allows.",
+        ),
         click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True),
         device_option,
     ):
@@ -52,10 +57,20 @@ def computing_options(command: Command) -> Command:
 def label_options(command: Command) -> Command:
     """Add --key and --index-order."""
     for option in (
-        click.option("--index-order", type=click.Choice(["polarization_first", "displacement_first"]),
-                     default="polarization_first", show_default=True, help="Order of the indices of Z* in the files."),
-        click.option("--key", "keys", multiple=True, metavar="PROPERTY=KEY",
-                     help="Key of a property in the files, such as born_effective_charges=my_becs."),
+        click.option(
+            "--index-order",
+            type=click.Choice(["polarization_first", "displacement_first"]),
+            default="polarization_first",
+            show_default=True,
+            help="Order of the indices of Z* in the files.",
+        ),
+        click.option(
+            "--key",
+            "keys",
+            multiple=True,
+            metavar="PROPERTY=KEY",
+            help="Key of a property in the files, such as born_effective_charges=my_becs.",
+        ),
     ):
         command = option(command)
     return command

@@ -26,16 +26,37 @@ if TYPE_CHECKING:
 @click.command("predict")
 @click.argument("model")
 @click.argument("structures", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path),
-              help="File to write: HDF5 if it ends in .h5, extended XYZ otherwise.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File to write: HDF5 if it ends in .h5, extended XYZ otherwise.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an unfinished prediction of the same output.")
-@click.option("--uncertainty", is_flag=True,
-              help="Add the standard deviation of Z*, from a committee or a kernel model; the latter is much slower.")
-@click.option("--workers", type=click.IntRange(min=0), metavar="N",
-              help="Processes that read and find neighbours.  [default: up to 8 for a GPU, 0 for a CPU]")
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Add the standard deviation of Z*, from a committee or a kernel model; the latter is much slower.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Processes that read and find neighbours.  [default: up to 8 for a GPU, 0 for a CPU]",
+)
 @computing_options
-def predict_command(model: str, structures: tuple[str, ...], output: Path, resume: bool, uncertainty: bool,
-                    workers: int | None, device: str, precision: str, batch_size: int | None) -> None:
+def predict_command(
+    model: str,
+    structures: tuple[str, ...],
+    output: Path,
+    resume: bool,
+    uncertainty: bool,
+    workers: int | None,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+) -> None:
     """Predict Born effective charges of STRUCTURES with MODEL.
 
     MODEL is a file, a run folder, or the name of a model of the package. STRUCTURES is one or more files or globs;
@@ -66,8 +87,18 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, resum
     names = [name for name, row in PROPERTIES.items() if name in network.provides and row.written_unasked]
     names += [DEVIATION] * uncertainty
     with stopping_on_termination(), progress_bar(first) as advance:
-        summary = predict_files(network, list(structures), output, names, name=model, batch_size=batch_size, workers=workers,
-                                resume=resume, processes=processes, progress=advance)
+        summary = predict_files(
+            network,
+            list(structures),
+            output,
+            names,
+            name=model,
+            batch_size=batch_size,
+            workers=workers,
+            resume=resume,
+            processes=processes,
+            progress=advance,
+        )
     if first:
         written = names if output.suffix in (".h5", ".hdf5") else [PROPERTIES[name].predicted_key for name in names]
         click.echo(f"{describe(summary)}\n{', '.join(written)} in {output}")
@@ -76,6 +107,7 @@ def predict_command(model: str, structures: tuple[str, ...], output: Path, resum
 @contextmanager
 def stopping_on_termination() -> Iterator[None]:
     """Take SIGTERM, which launchers and batch systems send before they kill, for Ctrl-C: what is computed gets written."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -105,8 +137,10 @@ def start_processes(device: str, precision: str) -> Fabric | None:
 def describe(summary: Summary) -> str:
     """One line about what was done and how fast."""
     resumed = f", {summary.resumed} of them before" if summary.resumed else ""
-    return (f"{summary.n_frames} structures{resumed}, {summary.n_atoms} atoms; {summary.atoms_per_second:.0f} atoms/s, "
-            f"{summary.model_share:.0%} of the time in the model")
+    return (
+        f"{summary.n_frames} structures{resumed}, {summary.n_atoms} atoms; {summary.atoms_per_second:.0f} atoms/s, "
+        f"{summary.model_share:.0%} of the time in the model"
+    )
 
 
 @contextmanager
@@ -116,6 +150,7 @@ def progress_bar(first: bool = True) -> Iterator[Callable[[int, int], Any]]:
 
     start, total = time.monotonic(), 0
     with tqdm(unit=" structures", disable=not (first and sys.stderr.isatty())) as bar:
+
         def advance(n_frames: int, n_atoms: int) -> None:
             nonlocal total
             total += n_atoms

@@ -24,8 +24,12 @@ def reading_options(command: Command) -> Command:
         click.option("--model", metavar="MODEL", help="Model for Z* of a trajectory; of the one in a run folder too."),
         click.option("--time-step", type=float, metavar="FS", help="Time between frames, unless the file says it."),
         click.option("--velocity-unit", help="Unit of a velocity column: ase, A/fs, A/ps or au. Momenta of ASE need none."),
-        click.option("--save-currents", "currents_file", type=click.Path(path_type=Path),
-                     help="Keep the current of one trajectory in this .h5 file, to use instead of it."),
+        click.option(
+            "--save-currents",
+            "currents_file",
+            type=click.Path(path_type=Path),
+            help="Keep the current of one trajectory in this .h5 file, to use instead of it.",
+        ),
     ):
         command = option(command)
     return command
@@ -36,20 +40,44 @@ def spectrum_options(command: Command) -> Command:
     for option in (
         click.option("--keep-mean", is_flag=True, help="Do not subtract the mean current of each run."),
         click.option("--skip-fs", type=float, default=0.0, metavar="FS", help="Leave out the beginning of each run."),
-        click.option("--blocks", type=click.IntRange(min=1), help="Blocks of each run, for the standard error.  "
-                     "[default: up to 10, two correlation lengths long]"),
+        click.option(
+            "--blocks",
+            type=click.IntRange(min=1),
+            help="Blocks of each run, for the standard error.  [default: up to 10, two correlation lengths long]",
+        ),
         click.option("--volume", type=float, metavar="A3", help="In Å^3.  [default: mean of each run]"),
         click.option("--temperature", type=float, metavar="K", help="In K.  [default: mean of each run]"),
-        click.option("--epsilon-infinity", type=float, default=1.0, show_default=True,
-                     help="Dielectric constant of the electrons, for the real part."),
-        click.option("--quantum-correction", type=click.Choice(["harmonic", "none"]), default="harmonic",
-                     show_default=True, help="harmonic: classical response; none: lower by (1 - exp(-x)) / x, x = hw/kT."),
+        click.option(
+            "--epsilon-infinity",
+            type=float,
+            default=1.0,
+            show_default=True,
+            help="Dielectric constant of the electrons, for the real part.",
+        ),
+        click.option(
+            "--quantum-correction",
+            type=click.Choice(["harmonic", "none"]),
+            default="harmonic",
+            show_default=True,
+            help="harmonic: classical response; none: lower by (1 - exp(-x)) / x, x = hw/kT.",
+        ),
         click.option("--max-wavenumber", type=float, metavar="CM-1", help="Last wavenumber.  [default: 4500 or Nyquist]"),
         click.option("--spacing", type=float, metavar="CM-1", help="Between wavenumbers.  [default: resolution / 4]"),
-        click.option("--window", type=click.Choice(["gaussian", "hann", "blackman", "none"]), default="gaussian",
-                     show_default=True, help="On the correlation function."),
-        click.option("--resolution", type=float, default=20.0, show_default=True, metavar="CM-1",
-                     help="Full width at half maximum of a sharp line; sets the length of the correlation."),
+        click.option(
+            "--window",
+            type=click.Choice(["gaussian", "hann", "blackman", "none"]),
+            default="gaussian",
+            show_default=True,
+            help="On the correlation function.",
+        ),
+        click.option(
+            "--resolution",
+            type=float,
+            default=20.0,
+            show_default=True,
+            metavar="CM-1",
+            help="Full width at half maximum of a sharp line; sets the length of the correlation.",
+        ),
     ):
         command = option(command)
     return command
@@ -60,17 +88,39 @@ def spectrum_options(command: Command) -> Command:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV file to write.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write numbers and settings to this file.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw absorption and shares of elements.")
-@click.option("--reference", type=click.Path(path_type=Path), metavar="CSV",
-              help="Curve to draw beside it, with columns wavenumber_cm-1 and n_alpha_cm-1.")
-@click.option("--prominence", type=float, default=0.05, show_default=True,
-              help="Least prominence of a listed peak, as a share of the highest.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Curve to draw beside it, with columns wavenumber_cm-1 and n_alpha_cm-1.",
+)
+@click.option(
+    "--prominence",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Least prominence of a listed peak, as a share of the highest.",
+)
 @spectrum_options
 @reading_options
 @computing_options
-def spectrum_command(runs: tuple[str, ...], output: Path | None, json_file: Path | None, plot_file: Path | None,
-                     reference: Path | None, prominence: float, model: str | None, time_step: float | None,
-                     velocity_unit: str | None, currents_file: Path | None, keep_mean: bool, device: str, precision: str,
-                     batch_size: int | None, **settings: Any) -> None:
+def spectrum_command(
+    runs: tuple[str, ...],
+    output: Path | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+    reference: Path | None,
+    prominence: float,
+    model: str | None,
+    time_step: float | None,
+    velocity_unit: str | None,
+    currents_file: Path | None,
+    keep_mean: bool,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+    **settings: Any,
+) -> None:
     """Compute the infrared spectrum of one or several RUNs of the same system.
 
     RUN is a folder that `bec-mace md` made, a currents.h5, or a trajectory in any format that ASE reads; a trajectory
@@ -113,8 +163,9 @@ def spectrum_command(runs: tuple[str, ...], output: Path | None, json_file: Path
         plot_spectrum(spectrum, plot_file, curve, label, peaks)
 
 
-def _check_sources(runs: tuple[str, ...], model: str | None, time_step: float | None, velocity_unit: str | None,
-                   currents_file: Path | None) -> None:
+def _check_sources(
+    runs: tuple[str, ...], model: str | None, time_step: float | None, velocity_unit: str | None, currents_file: Path | None
+) -> None:
     """Say what is missing before anything slow is imported."""
     files = [run for run in runs if not Path(run).is_dir() and Path(run).suffix.lower() not in (".h5", ".hdf5")]
     for run in runs:
@@ -123,8 +174,7 @@ def _check_sources(runs: tuple[str, ...], model: str | None, time_step: float | 
     if model is None:
         if files:
             raise SpectrumError(f"{files[0]}: is a trajectory; name a model for its Born effective charges with --model")
-        for name, value in (("--time-step", time_step), ("--velocity-unit", velocity_unit),
-                            ("--save-currents", currents_file)):
+        for name, value in (("--time-step", time_step), ("--velocity-unit", velocity_unit), ("--save-currents", currents_file)):
             if value is not None:
                 raise SpectrumError(f"{name}: is for trajectories, with --model")
         return
@@ -134,8 +184,15 @@ def _check_sources(runs: tuple[str, ...], model: str | None, time_step: float | 
         raise SpectrumError("--save-currents: holds one run; name one trajectory")
 
 
-def _read(runs: tuple[str, ...], model: str | None, time_step: float | None, velocity_unit: str | None,
-          batch_size: int | None, device: str, precision: str) -> list[Currents]:
+def _read(
+    runs: tuple[str, ...],
+    model: str | None,
+    time_step: float | None,
+    velocity_unit: str | None,
+    batch_size: int | None,
+    device: str,
+    precision: str,
+) -> list[Currents]:
     from bec_mace.spectra.currents import Currents
 
     if model is None:
@@ -145,8 +202,12 @@ def _read(runs: tuple[str, ...], model: str | None, time_step: float | None, vel
     for run in runs:
         frame_interval(run, time_step)
     network = load(model, device, precision)
-    return [currents_from_trajectory(run, network, time_step, velocity_unit=velocity_unit, batch_size=batch_size,
-                                     progress=_with_progress) for run in runs]
+    return [
+        currents_from_trajectory(
+            run, network, time_step, velocity_unit=velocity_unit, batch_size=batch_size, progress=_with_progress
+        )
+        for run in runs
+    ]
 
 
 def _with_progress(results: Iterable[Any]) -> Iterable[Any]:
@@ -161,9 +222,11 @@ def _describe(meta: dict[str, Any]) -> str:
     runs, blocks = meta["runs"], sum(meta["blocks"])
     temperature = sum(meta["temperature_K"]) / len(runs)
     error = f"standard error from {blocks} blocks" if blocks > 1 else "no standard error from one block"
-    return (f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {sum(meta['length_ps']):.4g} ps, {temperature:.1f} K; "
-            f"resolution {meta['resolution_cm-1']:g} cm^-1 ({meta['window']}), quantum correction "
-            f"{meta['quantum_correction']}, {error}; from {' and '.join(meta['method'])}")
+    return (
+        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {sum(meta['length_ps']):.4g} ps, {temperature:.1f} K; "
+        f"resolution {meta['resolution_cm-1']:g} cm^-1 ({meta['window']}), quantum correction "
+        f"{meta['quantum_correction']}, {error}; from {' and '.join(meta['method'])}"
+    )
 
 
 def _table(peaks: list[Any]) -> str:

@@ -10,8 +10,13 @@ import click
 @click.command("train")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Set a key of the configuration, such as training.epochs=5. Can be given several times.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the configuration, such as training.epochs=5. Can be given several times.",
+)
 def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> None:
     """Train a model as the YAML file CONFIG says.
 

@@ -64,12 +64,10 @@ def _head(value: Any) -> Any:
     name: Any = value
     if isinstance(value, dict):
         if len(value) != 1:
-            raise wrong(f"expected one head per list item, such as 'monopole' or {{monopole: {{...}}}}, "
-                        f"got {show(value)}")
+            raise wrong(f"expected one head per list item, such as 'monopole' or {{monopole: {{...}}}}, got {show(value)}")
         name, options = next(iter(value.items()))
         if not isinstance(options, dict):
-            raise wrong(f"expected the options of a head as keys, such as {{{name}: {{option: value}}}}, "
-                        f"got {show(options)}")
+            raise wrong(f"expected the options of a head as keys, such as {{{name}: {{option: value}}}}, got {show(options)}")
     if isinstance(name, str) and is_outside(name):
         try:
             head_row(name)
@@ -97,8 +95,11 @@ def check_split(value: Any) -> Any:
         if not 0 <= value < 1:
             raise wrong(f"a fraction must be at least 0 and less than 1, got {value}")
         return value
-    if hasattr(value, "indices") or isinstance(value, str) or (
-            isinstance(value, list) and value and all(isinstance(item, str) for item in value)):
+    if (
+        hasattr(value, "indices")
+        or isinstance(value, str)
+        or (isinstance(value, list) and value and all(isinstance(item, str) for item in value))
+    ):
         return value
     raise wrong(f"expected a fraction, a file name, a list of file names or {{indices: FILE}}, got {show(value)}")
 
@@ -238,8 +239,13 @@ def _check_fractions(values: Mapping[str, Any]) -> list[Mistake]:
     fractions = [_at(values, "data", name) for name in ("validation", "test")]
     numbers = [value for value in fractions if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == 2 and all(0 <= value < 1 for value in numbers) and sum(numbers) >= 1:
-        return [Mistake(("data", "test"), f"validation and test fractions add up to {sum(numbers):g} and leave "
-                                          "nothing to train on; they must sum to less than 1")]
+        return [
+            Mistake(
+                ("data", "test"),
+                f"validation and test fractions add up to {sum(numbers):g} and leave "
+                "nothing to train on; they must sum to less than 1",
+            )
+        ]
     return []
 
 
@@ -250,12 +256,20 @@ def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
         return []
     location: Location = ("training", "loss", "weights")
     weights = _at(values, "training", "loss", "weights")
-    mistakes = [] if backbone.get("sizes") is None else [
-        Mistake(("model", "backbone", "sizes"), "is read from the file of from_mace; remove it")]
+    mistakes = (
+        []
+        if backbone.get("sizes") is None
+        else [Mistake(("model", "backbone", "sizes"), "is read from the file of from_mace; remove it")]
+    )
     if isinstance(weights, Mapping) and backbone.get("freeze", True) is True:
-        mistakes += [Mistake((*location, target), f"'{target}' of a frozen mace model is not trained; remove it or set "
-                                              "model.backbone.freeze to false")
-                     for target, weight in weights.items() if target in HEADS["energy"].provides and weight]
+        mistakes += [
+            Mistake(
+                (*location, target),
+                f"'{target}' of a frozen mace model is not trained; remove it or set model.backbone.freeze to false",
+            )
+            for target, weight in weights.items()
+            if target in HEADS["energy"].provides and weight
+        ]
     return mistakes
 
 
@@ -286,8 +300,13 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
         if target in PROPERTIES and target not in provided:
             cure = f"add {' or '.join(makers)} to model.heads" if makers else "no head does"
             place = location if location[0] == "model" else (*location, target)
-            mistakes.append(Mistake(place, f"no head of this model gives '{target}' (heads: {', '.join(rows)}); "
-                                           f"{cure}, or train other properties under training.loss.weights"))
+            mistakes.append(
+                Mistake(
+                    place,
+                    f"no head of this model gives '{target}' (heads: {', '.join(rows)}); "
+                    f"{cure}, or train other properties under training.loss.weights",
+                )
+            )
     if weights and all(isinstance(value, int | float) and value == 0 for value in weights.values()):
         mistakes.append(Mistake(location, "all weights are zero; give at least one property a positive weight"))
     return mistakes

@@ -54,7 +54,7 @@ class Document:
 
     def source(self, location: Location) -> tuple[int, str]:
         """Return the line (0 for ``--set``) and the printable origin of the nearest known key above a location."""
-        below = [text for path, text in self.overrides.items() if path[:len(location)] == location]
+        below = [text for path, text in self.overrides.items() if path[: len(location)] == location]
         if below and location not in self.lines:
             return 0, f"--set {below[0]}"
         for length in range(len(location), -1, -1):
@@ -74,8 +74,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported; write the value out",
-                                       problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported; write the value out", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
@@ -92,13 +91,17 @@ _SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-     "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 )
 for _tag, _pattern, _first in _SCALARS:
     for _letter in _first:
         _Loader.yaml_implicit_resolvers.setdefault("" if _letter == "\0" else _letter, []).append(
-            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$")))
+            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
+        )
 
 
 def read_document(path: str | Path, example: str = "'data:', 'model:' and 'training:'") -> Document:
@@ -124,8 +127,9 @@ def read_document(path: str | Path, example: str = "'data:', 'model:' and 'train
     document = Document(name, {})
     values = _parse(text, name, document)
     if not isinstance(values, dict):
-        raise ConfigError(f"{name}: expected keys such as {example}, got "
-                          f"{'an empty file' if values is None else type(values).__name__}")
+        raise ConfigError(
+            f"{name}: expected keys such as {example}, got {'an empty file' if values is None else type(values).__name__}"
+        )
     document.values = values
     return document
 
@@ -153,8 +157,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         scratch = Document(document.name, {})
         parent[str(path[-1])] = _parse(value, f"--set {text}", scratch)
         # What stood at or below this key in the file is gone, and so is its line.
-        document.lines = {at: line for at, line in document.lines.items() if at[:len(path)] != path}
-        document.mistakes = [mistake for mistake in document.mistakes if mistake.location[:len(path)] != path]
+        document.lines = {at: line for at, line in document.lines.items() if at[: len(path)] != path}
+        document.mistakes = [mistake for mistake in document.mistakes if mistake.location[: len(path)] != path]
         document.mistakes += [Mistake(path + mistake.location, mistake.message) for mistake in scratch.mistakes]
         document.overrides[path] = text
 

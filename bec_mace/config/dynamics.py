@@ -24,8 +24,11 @@ _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def _vector(value: Any) -> Any:
-    if not (isinstance(value, list | tuple) and len(value) == 3
-            and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)):
+    if not (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+    ):
         raise wrong(f"expected three numbers such as [0, 0, 0.1], got {show(value)}")
     return [float(item) for item in value]
 
@@ -64,10 +67,12 @@ class PotentialConfig(Section):
 
     model: str | None = Field(default=None, description="A model of ours with an energy head: file, run folder or name.")
     mace: str | None = Field(
-        default=None, description="A model file of mace-torch. It is a pickle: loading it runs the code inside.")
+        default=None, description="A model file of mace-torch. It is a pickle: loading it runs the code inside."
+    )
     calculator: Importable = Field(default=None, description="Any ASE calculator, as 'module:Class'.")
     arguments: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments of the calculator, or more of them for mace.")
+        default_factory=dict, description="Keyword arguments of the calculator, or more of them for mace."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -86,10 +91,12 @@ class EnsembleConfig(Section):
     """Which ensemble is sampled, and how. A plain text stands for ``name``."""
 
     name: EnsembleName = Field(
-        description="nve: velocity Verlet; langevin: with friction and noise; nose_hoover: a chain of thermostats.")
+        description="nve: velocity Verlet; langevin: with friction and noise; nose_hoover: a chain of thermostats."
+    )
     temperature: float | None = Field(default=None, gt=0, description="langevin, nose_hoover: temperature in K.")
     time_constant: float = Field(
-        default=100.0, gt=0, description="langevin: 1/friction in fs; nose_hoover: time of the thermostat in fs.")
+        default=100.0, gt=0, description="langevin: 1/friction in fs; nose_hoover: time of the thermostat in fs."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -101,8 +108,7 @@ class EnsembleConfig(Section):
         if not ENSEMBLES[self.name].has_thermostat:
             for key in ("temperature", "time_constant"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise wrong(f"'{key}' has no effect with {self.name}; remove it "
-                                "(initial_temperature sets the velocities)")
+                    raise wrong(f"'{key}' has no effect with {self.name}; remove it (initial_temperature sets the velocities)")
         elif self.temperature is None:
             raise wrong(f"{self.name} needs a 'temperature' in K")
         return self
@@ -133,7 +139,8 @@ class FieldConfig(Section):
     sinusoid: SinusoidConfig | None = Field(default=None, description="Oscillating field.")
     pulse: PulseConfig | None = Field(default=None, description="Gaussian pulse.")
     function: Importable = Field(
-        default=None, description="'module:function' of the time in fs that returns three numbers in V/Å.")
+        default=None, description="'module:function' of the time in fs that returns three numbers in V/Å."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -149,8 +156,7 @@ class FieldConfig(Section):
 class SamplingConfig(Section):
     """How often things are written, in steps."""
 
-    currents: Whole | None = Field(
-        default=4, ge=1, description="Steps between two currents, each from one Z*. Null: none.")
+    currents: Whole | None = Field(default=4, ge=1, description="Steps between two currents, each from one Z*. Null: none.")
     trajectory: Whole = Field(default=50, ge=1, description="Steps between two frames of the trajectory.")
     log: Whole = Field(default=100, ge=1, description="Steps between two lines of the log.")
     checkpoint: Whole = Field(default=1000, ge=1, description="Steps between two states to resume from.")
@@ -161,43 +167,61 @@ class LimitsConfig(Section):
 
     temperature: float = Field(default=5000.0, gt=0, description="Highest temperature in K, looked at in every step.")
     distance: float = Field(
-        default=0.3, ge=0, description="Shortest distance of two atoms in Å, looked at with the log and every state.")
+        default=0.3, ge=0, description="Shortest distance of two atoms in Å, looked at with the log and every state."
+    )
 
 
 class MDConfig(Section):
     """Everything that defines a molecular dynamics run."""
 
-    output: Path = Field(default=Path("runs/md"), strict=False,
-                         description="Run folder. Default when read from a file: runs/ and the name of the file.")
+    output: Path = Field(
+        default=Path("runs/md"),
+        strict=False,
+        description="Run folder. Default when read from a file: runs/ and the name of the file.",
+    )
     structure: str = Field(
-        min_length=1, description="FILE or FILE@INDEX of any format that ASE reads (the last structure without an index), "
-                                  "bec_mace:NAME of an included data set, or a run folder of bec-mace md, of which the "
-                                  "last positions and velocities are taken.")
+        min_length=1,
+        description="FILE or FILE@INDEX of any format that ASE reads (the last structure without an index), "
+        "bec_mace:NAME of an included data set, or a run folder of bec-mace md, of which the "
+        "last positions and velocities are taken.",
+    )
     repeat: Annotated[list[int], BeforeValidator(_counts)] = Field(
-        default=[1, 1, 1], description="Supercell: number of copies along each lattice vector.")
+        default=[1, 1, 1], description="Supercell: number of copies along each lattice vector."
+    )
     potential: PotentialConfig = Field(description="Energy and forces: a model, mace or any ASE calculator.")
     charges: str | None = Field(
-        default=None, description="Model for Z*: file, run folder or name. Null: the potential where it is one of ours.")
+        default=None, description="Model for Z*: file, run folder or name. Null: the potential where it is one of ours."
+    )
     ensemble: EnsembleConfig = Field(description=f"One of {', '.join(ENSEMBLES)}.")
     time_step: float = Field(gt=0, description="Time step in fs; 0.5 where there is hydrogen.")
     steps: Whole = Field(ge=0, description="Number of steps of the whole run.")
     initial_temperature: float | None = Field(
-        default=None, ge=0, description="Draw velocities at this temperature in K. Null: take those of the structure; "
-                                        "where it has none, those of the thermostat's temperature.")
+        default=None,
+        ge=0,
+        description="Draw velocities at this temperature in K. Null: take those of the structure; "
+        "where it has none, those of the thermostat's temperature.",
+    )
     electric_field: FieldConfig | None = Field(
-        default=None, description="Field in V/Å: [x, y, z], {sinusoid: ...}, {pulse: ...} or 'module:function'.")
+        default=None, description="Field in V/Å: [x, y, z], {sinusoid: ...}, {pulse: ...} or 'module:function'."
+    )
     seed: Whole = Field(default=0, ge=0, description="Seed of velocities and Langevin noise.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How often things are written.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="When a run that explodes is stopped.")
     time_limit_minutes: float | None = Field(
-        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit.")
+        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit."
+    )
     device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu, for models and mace.")
     precision: Precision = Field(default="float32", description="Floating-point type of models and mace.")
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> MDConfig:
-        raise_mistakes("MDConfig", [(0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
-                                    for mistake in cross_check(self.model_dump(mode="json"))])
+        raise_mistakes(
+            "MDConfig",
+            [
+                (0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
+                for mistake in cross_check(self.model_dump(mode="json"))
+            ],
+        )
         return self
 
 

@@ -37,16 +37,18 @@ _FOLDER = "bec_mace.models.heads"
 
 HEADS: dict[str, HeadRow] = {
     # Charges that change as atoms move give no polarization of a periodic cell: it would depend on the origin.
-    "monopole": HeadRow(frozenset({"born_effective_charges", "charges", "dipole"}), f"{_FOLDER}.monopole:MonopoleHead",
-                        in_kernel_models=True),
-    "charge_transfer": HeadRow(_POLARIZATION | {"charges"}, f"{_FOLDER}.charge_transfer:ChargeTransferHead",
-                               conserves=True, sums_to_zero=True),
-    "dipole": HeadRow(_POLARIZATION, f"{_FOLDER}.dipole:DipoleHead", conserves=True, sums_to_zero=True,
-                      in_kernel_models=True),
+    "monopole": HeadRow(
+        frozenset({"born_effective_charges", "charges", "dipole"}), f"{_FOLDER}.monopole:MonopoleHead", in_kernel_models=True
+    ),
+    "charge_transfer": HeadRow(
+        _POLARIZATION | {"charges"}, f"{_FOLDER}.charge_transfer:ChargeTransferHead", conserves=True, sums_to_zero=True
+    ),
+    "dipole": HeadRow(_POLARIZATION, f"{_FOLDER}.dipole:DipoleHead", conserves=True, sums_to_zero=True, in_kernel_models=True),
     "direct": HeadRow(frozenset({"born_effective_charges"}), f"{_FOLDER}.direct:DirectHead"),
     "energy": HeadRow(frozenset({"energy", "forces", "stress"}), f"{_FOLDER}.energy:EnergyHead"),
-    "polarizability": HeadRow(frozenset({"polarizability", "dielectric_tensor"}),
-                              f"{_FOLDER}.polarizability:PolarizabilityHead"),
+    "polarizability": HeadRow(
+        frozenset({"polarizability", "dielectric_tensor"}), f"{_FOLDER}.polarizability:PolarizabilityHead"
+    ),
 }
 """Heads by the name that they have in a configuration."""
 

@@ -92,12 +92,14 @@ def _words(detail: Any, location: Location, model: type[BaseModel]) -> str:
 
 def _choices(location: Location, model: type[BaseModel]) -> list[str]:
     """Return the values of the literal type of a field, also when it may be null."""
+
     def literals(kind: Any) -> Iterator[str]:
         for part in get_args(kind):
             if isinstance(part, str):
                 yield part
             else:
                 yield from literals(part)
+
     return list(literals(_section(location[:-1], model).model_fields[str(location[-1])].annotation))
 
 

@@ -48,17 +48,23 @@ class DataConfig(Section):
 
     train: FileList = Field(description="File, glob or list of files of training structures; anything ASE reads.")
     validation: Annotated[Split, BeforeValidator(check_split)] = Field(
-        default=0.1, description="Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}.")
+        default=0.1, description="Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}."
+    )
     test: Annotated[Split | None, BeforeValidator(check_optional_split)] = Field(
-        default=None, description="As validation; evaluated once at the end. Null for no test set.")
+        default=None, description="As validation; evaluated once at the end. Null for no test set."
+    )
     keys: dict[PropertyName, str] = Field(
-        default_factory=dict, description="Key in the files for a property, where the usual names do not fit.")
+        default_factory=dict, description="Key in the files for a property, where the usual names do not fit."
+    )
     index_order: Literal["polarization_first", "displacement_first"] = Field(
-        default="polarization_first", description="Order of the two indices of Z* in the files.")
+        default="polarization_first", description="Order of the two indices of Z* in the files."
+    )
     allow_missing: list[PropertyName] = Field(
-        default_factory=list, description="Properties that some frames may lack; those frames do not count for them.")
+        default_factory=list, description="Properties that some frames may lack; those frames do not count for them."
+    )
     egg_box: Literal["keep", "remove"] = Field(
-        default="keep", description="Whether to train on labels without the error of the real-space grid, where one is found.")
+        default="keep", description="Whether to train on labels without the error of the real-space grid, where one is found."
+    )
     seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
 
 
@@ -66,7 +72,8 @@ class OptimizerConfig(Section):
     """How a gradient becomes a step."""
 
     name: Literal["adam", "adamw", "soap"] = Field(
-        default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate.")
+        default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate."
+    )
     learning_rate: float = Field(default=0.01, gt=0, description="Highest learning rate, after the warm-up.")
     amsgrad: bool = Field(default=True, description="adam, adamw: use the largest second moment so far.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights.")
@@ -92,12 +99,16 @@ class LossConfig(Section):
     """What is minimised: a weighted sum of mean squared errors."""
 
     weights: Annotated[dict[PropertyName, Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
-        default={"born_effective_charges": 1.0}, description="Weight of each property that is trained.")
+        default={"born_effective_charges": 1.0}, description="Weight of each property that is trained."
+    )
     element_weights: dict[Annotated[str, AfterValidator(check_element)], Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="Weight of the atoms of an element in per-atom properties; 1 if not named.")
+        default_factory=dict, description="Weight of the atoms of an element in per-atom properties; 1 if not named."
+    )
     huber: dict[PropertyName, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="Error of a property beyond which its loss grows only linearly, against outliers "
-                                          "and for a low mean absolute error; squares throughout if not named.")
+        default_factory=dict,
+        description="Error of a property beyond which its loss grows only linearly, against outliers "
+        "and for a low mean absolute error; squares throughout if not named.",
+    )
 
 
 class TrainingConfig(Section):
@@ -108,45 +119,63 @@ class TrainingConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of the learning rate.")
     ema_decay: float | None = Field(
-        default=0.99, gt=0, lt=1, description="Decay per step of the averaged weights. Null: no average.")
+        default=0.99, gt=0, lt=1, description="Decay per step of the averaged weights. Null: no average."
+    )
     gradient_clip: float | None = Field(default=10.0, gt=0, description="Largest norm of the gradient. Null: no limit.")
     position_noise: float | None = Field(
-        default=None, gt=0, description="Training frames get new random displacements of this standard deviation in Å in each "
-        "epoch, and keep their labels; for structures at rest. Null: none.")
+        default=None,
+        gt=0,
+        description="Training frames get new random displacements of this standard deviation in Å in each "
+        "epoch, and keep their labels; for structures at rest. Null: none.",
+    )
     loss: LossConfig = Field(default_factory=LossConfig, description="Loss.")
     early_stopping_patience: Whole | None = Field(
-        default=None, ge=1, description="Stop after this many validations without gain. Null: never.")
+        default=None, ge=1, description="Stop after this many validations without gain. Null: never."
+    )
     validate_every: Whole = Field(default=1, ge=1, description="Epochs between validations.")
     time_limit_minutes: float | None = Field(
-        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit.")
+        default=None, gt=0, description="Stop cleanly after this time; the run can be resumed. Null: no limit."
+    )
 
 
 class FitConfig(Section):
     """How the weights of a kernel model are found."""
 
     noise: float | None = Field(
-        default=None, gt=0, description="Standard deviation of what the model cannot describe, in e. Null: by the evidence.")
+        default=None, gt=0, description="Standard deviation of what the model cannot describe, in e. Null: by the evidence."
+    )
     prior: float | None = Field(
-        default=None, gt=0, description="Standard deviation of the model before it sees data, in e. Null: by the evidence.")
+        default=None, gt=0, description="Standard deviation of the model before it sees data, in e. Null: by the evidence."
+    )
     memory_gb: float = Field(default=2.0, gt=0, description="Memory that the design matrix and the solve may take.")
     calibration_folds: Whole = Field(
-        default=5, ge=0, description="Parts of the training set held out in turn to calibrate the uncertainty; 0: none.")
+        default=5, ge=0, description="Parts of the training set held out in turn to calibrate the uncertainty; 0: none."
+    )
 
 
 class CommonConfig(Section):
     """What every run has."""
 
-    output: Path = Field(default=Path("runs/run"), strict=False,
-                         description="Run folder. Default when read from a file: runs/ and the name of the file.")
+    output: Path = Field(
+        default=Path("runs/run"),
+        strict=False,
+        description="Run folder. Default when read from a file: runs/ and the name of the file.",
+    )
     seed: Whole = Field(default=0, ge=0, description="Seed of the initial weights and of the order of frames.")
     device: Device = Field(
-        default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu. auto takes a GPU when there is one.")
+        default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu. auto takes a GPU when there is one."
+    )
     precision: Precision = Field(default="float32", description="Floating-point type.")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> CommonConfig:
-        raise_mistakes(type(self).__name__, [(0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
-                                             for mistake in cross_check(self.model_dump(mode="json"))])
+        raise_mistakes(
+            type(self).__name__,
+            [
+                (0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
+                for mistake in cross_check(self.model_dump(mode="json"))
+            ],
+        )
         return self
 
 
@@ -154,7 +183,8 @@ class RunConfig(CommonConfig):
     """Everything that defines a training run of a network."""
 
     num_processes: Whole = Field(
-        default=1, ge=1, description="Processes (GPUs) to start here; torchrun and SLURM set this by themselves.")
+        default=1, ge=1, description="Processes (GPUs) to start here; torchrun and SLURM set this by themselves."
+    )
     data: DataConfig = Field(description="Structures and labels.")
     model: ModelConfig = Field(description="Network and heads.")
     training: TrainingConfig = Field(description="Length, optimizer, loss.")
@@ -190,8 +220,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | 
 
 
 def read_config(
-    path: str | Path, overrides: Sequence[str], schema: type[Schema],
-    cross_check: Callable[[Mapping[str, Any]], list[Mistake]], example: str = "'data:', 'model:' and 'training:'",
+    path: str | Path,
+    overrides: Sequence[str],
+    schema: type[Schema],
+    cross_check: Callable[[Mapping[str, Any]], list[Mistake]],
+    example: str = "'data:', 'model:' and 'training:'",
 ) -> Schema:
     """Read and check a configuration file of any schema that has the key ``output``.
 
@@ -215,8 +248,11 @@ def read_config(
         config = schema.model_validate(values)
     except ValidationError as error:
         mistakes += explain(error, schema)
-        mistakes += [mistake for mistake in cross_check(values)
-                     if not any(other.location[:len(mistake.location)] == mistake.location for other in mistakes)]
+        mistakes += [
+            mistake
+            for mistake in cross_check(values)
+            if not any(other.location[: len(mistake.location)] == mistake.location for other in mistakes)
+        ]
     except ConfigError:
         mistakes += cross_check(values)
     lines = []

@@ -16,9 +16,7 @@ from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
 
 
-def build_graph(
-    frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, edges: Neighbours | None = None
-) -> Graph:
+def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, edges: Neighbours | None = None) -> Graph:
     """Make the graph of one frame, on the CPU.
 
     The neighbour list is found in float64 whatever the dtype.
@@ -35,8 +33,10 @@ def build_graph(
     if edges is None:
         edges = find_neighbours(frame, r_max)
     # torch.tensor copies: nothing done to a graph reaches the frame.
-    labels = {name: torch.tensor(value if PROPERTIES[name].per == "atom" else value[None], dtype=dtype)
-              for name, value in frame.labels.items()}
+    labels = {
+        name: torch.tensor(value if PROPERTIES[name].per == "atom" else value[None], dtype=dtype)
+        for name, value in frame.labels.items()
+    }
     return Graph(
         positions=torch.tensor(frame.positions, dtype=dtype),
         atomic_numbers=torch.tensor(frame.atomic_numbers, dtype=torch.int64),

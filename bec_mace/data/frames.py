@@ -57,8 +57,10 @@ class Frame:
         unknown = (self.atomic_numbers < 1) | (self.atomic_numbers > 118)
         if unknown.any():
             atom = int(np.argmax(unknown))
-            raise DataError(f"{self.source}: atom {atom} has atomic number {self.atomic_numbers[atom]}, "
-                            "which is no element. Remove dummy atoms.")
+            raise DataError(
+                f"{self.source}: atom {atom} has atomic number {self.atomic_numbers[atom]}, "
+                "which is no element. Remove dummy atoms."
+            )
         self._check_cell()
         self._check_labels()
 
@@ -71,8 +73,10 @@ class Frame:
         # The Gram determinant is the squared length, area or volume that the periodic vectors span.
         lengths = np.linalg.norm(rows, axis=1)
         if lengths.min() == 0 or np.linalg.det(rows @ rows.T) <= (_FLAT * lengths.prod()) ** 2:
-            raise DataError(f"{self.source}: periodic along {self.pbc.astype(int).tolist()}, but the lattice vectors "
-                            f"{rows.tolist()} enclose no volume. Give a cell, or set pbc to F.")
+            raise DataError(
+                f"{self.source}: periodic along {self.pbc.astype(int).tolist()}, but the lattice vectors "
+                f"{rows.tolist()} enclose no volume. Give a cell, or set pbc to F."
+            )
 
     def _check_labels(self) -> None:
         for name, value in self.labels.items():

@@ -64,8 +64,10 @@ class Graph:
 
         return replace(
             self,
-            **{name: move(getattr(self, name)) for name in (
-                "positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts")},
+            **{
+                name: move(getattr(self, name))
+                for name in ("positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts")
+            },
             labels={name: move(value) for name, value in self.labels.items()},
             masks={name: move(value) for name, value in self.masks.items()},
         )

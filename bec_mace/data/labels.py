@@ -87,17 +87,18 @@ def file_keys(atoms: Atoms) -> set[str]:
 def metadata(atoms: Atoms, keys: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Scalars and words of a structure that are not labels."""
     known = {key for row in PROPERTIES.values() for key in row.keys} | set((keys or {}).values())
-    return {key: value for key, value in atoms.info.items()
-            if key not in known and isinstance(value, str | bool | int | float | np.generic)}
+    return {
+        key: value
+        for key, value in atoms.info.items()
+        if key not in known and isinstance(value, str | bool | int | float | np.generic)
+    }
 
 
 def _results(atoms: Atoms) -> Mapping[str, Any]:
     return getattr(atoms.calc, "results", None) or {}
 
 
-def _found(
-    atoms: Atoms, row: Property, aliases: tuple[str, ...], source: str
-) -> Iterator[tuple[str, np.ndarray]]:
+def _found(atoms: Atoms, row: Property, aliases: tuple[str, ...], source: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (key, value) for each place that holds the property, in the order of the aliases."""
     for key in aliases:
         for store in (atoms.arrays, atoms.info, _results(atoms)):
@@ -114,8 +115,10 @@ def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> n
     for key, other in best[1:]:
         if not np.allclose(value, other, rtol=1e-10, atol=1e-10):
             where = f"{first_key!r} and {key!r}" if key != first_key else f"{key!r} in two places"
-            raise DataError(f"{source}: two different values of {name}, {where}. "
-                            f"Choose one in the configuration: keys: {{{name}: {first_key}}}.")
+            raise DataError(
+                f"{source}: two different values of {name}, {where}. "
+                f"Choose one in the configuration: keys: {{{name}: {first_key}}}."
+            )
     return value
 
 
@@ -131,7 +134,7 @@ def _shaped(raw: Any, row: Property, key: str, n_atoms: int, source: str) -> np.
         value = value[_VOIGT]
     flat = (*lead, int(np.prod(row.shape)))
     # One atom and one number lose an axis in some formats.
-    if value.shape != expected and (value.shape == flat or value.shape == flat[len(lead):] and n_atoms == 1):
+    if value.shape != expected and (value.shape == flat or value.shape == flat[len(lead) :] and n_atoms == 1):
         value = value.reshape(expected)
     elif value.shape == () and expected == (1,):
         value = value.reshape(1)

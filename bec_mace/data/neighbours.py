@@ -58,8 +58,10 @@ def find_neighbours(frame: Frame, r_max: float) -> Neighbours:
         receiver, sender, distance, shifts = receiver[near], sender[near], distance[near], shifts[near]
     if len(distance) and distance.min() < _SAME_PLACE:
         pair = int(distance.argmin())
-        raise DataError(f"{frame.source}: atoms {receiver[pair]} and {sender[pair]} are at the same place "
-                        f"(distance {distance[pair]:.4f} Å). Remove one.")
+        raise DataError(
+            f"{frame.source}: atoms {receiver[pair]} and {sender[pair]} are at the same place "
+            f"(distance {distance[pair]:.4f} Å). Remove one."
+        )
     return Neighbours(sender.astype(np.int64), receiver.astype(np.int64), shifts.astype(np.int64))
 
 
@@ -72,7 +74,7 @@ def _search_box(frame: Frame, r_max: float) -> tuple[np.ndarray, np.ndarray]:
         return frame.cell, np.zeros(3)
     rows = frame.cell[frame.pbc]
     # The last right singular vectors span the complement of the periodic vectors.
-    normals = np.linalg.svd(rows)[2][len(rows):] if len(rows) else np.eye(3)
+    normals = np.linalg.svd(rows)[2][len(rows) :] if len(rows) else np.eye(3)
     along = frame.positions @ normals.T
     low, high = along.min(axis=0) - 0.5, along.max(axis=0) + 0.5
     cell = frame.cell.copy()

@@ -56,8 +56,12 @@ def read_frames(
             that is not there.
     """
     check_index_order(index_order)
-    for option, names in (("keys", keys or {}), ("properties", properties or ()), ("require", require),
-                          ("allow_missing", allow_missing)):
+    for option, names in (
+        ("keys", keys or {}),
+        ("properties", properties or ()),
+        ("require", require),
+        ("allow_missing", allow_missing),
+    ):
         check_names(names, option)
     wanted = None if properties is None else [*dict.fromkeys([*properties, *require])]
     frames = []
@@ -70,8 +74,9 @@ def read_frames(
         order = "polarization_first" if raw else index_order
         for number, atoms in enumerate(read_atoms(file_format)):
             seen |= file_keys(atoms)
-            frames.append(Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=wanted,
-                                           source=f"{path}, frame {number}"))
+            frames.append(
+                Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=wanted, source=f"{path}, frame {number}")
+            )
     check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
 
@@ -86,7 +91,7 @@ def expand(paths: Paths) -> list[Path]:
     for entry in [paths] if isinstance(paths, str | os.PathLike) else paths:
         text = os.fspath(entry)
         if text.startswith(INCLUDED):
-            files.append(datasets.path(text[len(INCLUDED):]))
+            files.append(datasets.path(text[len(INCLUDED) :]))
         elif Path(text).expanduser().is_file():
             files.append(Path(text).expanduser())
         else:
@@ -139,8 +144,10 @@ def check_complete(
             held = f" The files hold: {', '.join(sorted(seen))}." if seen else ""
             raise DataError(f"{count} (first: {missing[0].source}).{held} {advice or 'Name its key under keys.'}")
         if name not in allow_missing:
-            raise DataError(f"{count} (first missing: {missing[0].source}). Add {name} to allow_missing to leave those "
-                            f"frames out of its loss. {advice}".rstrip())
+            raise DataError(
+                f"{count} (first missing: {missing[0].source}). Add {name} to allow_missing to leave those "
+                f"frames out of its loss. {advice}".rstrip()
+            )
 
 
 def read_atoms(file_format: formats.FoundFormat) -> Iterator[Atoms]:

@@ -62,8 +62,11 @@ class SkinNeighbours:
         return Neighbours(pairs.sender[near], pairs.receiver[near], pairs.shifts[near])
 
     def _holds(self, old: Frame, new: Frame) -> bool:
-        same = (np.array_equal(old.atomic_numbers, new.atomic_numbers) and np.array_equal(old.cell, new.cell)
-                and np.array_equal(old.pbc, new.pbc))
+        same = (
+            np.array_equal(old.atomic_numbers, new.atomic_numbers)
+            and np.array_equal(old.cell, new.cell)
+            and np.array_equal(old.pbc, new.pbc)
+        )
         if not same:
             return False
         moved = new.positions - old.positions

@@ -82,8 +82,9 @@ def content(source: Source) -> Iterable[bytes]:
     """What makes a structure of a stream what it is, for a digest; labels do not count unless they are in its text."""
     if isinstance(source, FrameText):
         return (source.text.encode(),)
-    return tuple(np.ascontiguousarray(array).tobytes()
-                 for array in (source.atomic_numbers, source.positions, source.cell, source.pbc))
+    return tuple(
+        np.ascontiguousarray(array).tobytes() for array in (source.atomic_numbers, source.positions, source.cell, source.pbc)
+    )
 
 
 def prepare(sources: Iterable[Source], r_max: float) -> list[tuple[Frame, Neighbours]]:

@@ -88,8 +88,10 @@ def divide_frames(
         outside = [item for item in choice if isinstance(item, Frame)] if isinstance(choice, Sequence) else []
         sets[name] = [frames[number] for number in sorted(taken[name])] + outside
     if not sets["train"]:
-        raise DataError(f"No frames are left for training: {len(frames)} were read and all are held out. "
-                        "Lower the fractions or give more frames.")
+        raise DataError(
+            f"No frames are left for training: {len(frames)} were read and all are held out. "
+            "Lower the fractions or give more frames."
+        )
     check_overlap(sets)
     return sets
 
@@ -129,14 +131,21 @@ def check_overlap(sets: Mapping[str, Sequence[Frame]]) -> None:
         for frame in frames:
             first_name, first = owner.setdefault(structure_fingerprint(frame), (name, frame))
             if first_name != name:
-                raise DataError(f"{first.source} ({first_name}) and {frame.source} ({name}) are identical. "
-                                "Remove one: a model must not be tested on what it was trained on.")
+                raise DataError(
+                    f"{first.source} ({first_name}) and {frame.source} ({name}) are identical. "
+                    "Remove one: a model must not be tested on what it was trained on."
+                )
     for name, frames in sets.items():
         twins = identical_frames(frames)
         if twins:
             one, other = (frames[index].source for index in twins[0][:2])
-            logger.warning("%s set: %d structures occur more than once (first: %s and %s). Each copy counts in the "
-                           "loss.", name, len(twins), one, other)
+            logger.warning(
+                "%s set: %d structures occur more than once (first: %s and %s). Each copy counts in the loss.",
+                name,
+                len(twins),
+                one,
+                other,
+            )
 
 
 def _numbers(choice: Choice, n_frames: int, name: str) -> set[int]:
@@ -156,8 +165,7 @@ def _numbers(choice: Choice, n_frames: int, name: str) -> set[int]:
     seen: set[int] = set()
     for number in numbers:
         if not 0 <= number < n_frames:
-            raise DataError(f"{name}: frame number {number} is out of range; there are {n_frames} frames, "
-                            "counted from 0.")
+            raise DataError(f"{name}: frame number {number} is out of range; there are {n_frames} frames, counted from 0.")
         if number in seen:
             raise DataError(f"{name}: frame number {number} is named twice. Name it once.")
         seen.add(number)
@@ -168,13 +176,10 @@ def _check_numbers(taken: Mapping[str, set[int]], frames: Sequence[Frame]) -> No
     both = taken["validation"] & taken["test"]
     if both:
         number = min(both)
-        raise DataError(f"Frame number {number} ({frames[number].source}) is in validation and in test. "
-                        "Name it in one.")
+        raise DataError(f"Frame number {number} ({frames[number].source}) is in validation and in test. Name it in one.")
 
 
-def _draw(
-    fractions: Mapping[str, float], taken: dict[str, set[int]], frames: Sequence[Frame], seed: int
-) -> None:
+def _draw(fractions: Mapping[str, float], taken: dict[str, set[int]], frames: Sequence[Frame], seed: int) -> None:
     """Draw the sets that are given by fraction, in place; identical structures stay together."""
     quota = {name: max(1, round(fraction * len(frames))) for name, fraction in fractions.items() if fraction > 0}
     named = {number for numbers in taken.values() for number in numbers}
@@ -187,5 +192,7 @@ def _draw(
             if len(taken[name]) >= count:
                 break
         if not taken[name]:
-            raise DataError(f"{name}: a fraction of {fractions[name]} of {len(frames)} frames leaves no frame for it. "
-                            "Give more frames, or files of their own.")
+            raise DataError(
+                f"{name}: a fraction of {fractions[name]} of {len(frames)} frames leaves no frame for it. "
+                "Give more frames, or files of their own."
+            )

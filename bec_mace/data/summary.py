@@ -58,13 +58,17 @@ class DataSummary:
                 "The Born effective charges look transposed: on "
                 f"{self.rotation.n_frames} molecules the rotational sum rule fails by {self.rotation.residual:.3f} "
                 f"e Å as they are and by {self.rotation.transposed_residual:.3f} e Å with the indices exchanged. "
-                "Change index_order.")
+                "Change index_order."
+            )
         if self.duplicates:
-            warnings.append(f"{len(self.duplicates)} structures occur more than once, the first as "
-                         f"{' and '.join(self.duplicates[0][:2])}.")
+            warnings.append(
+                f"{len(self.duplicates)} structures occur more than once, the first as {' and '.join(self.duplicates[0][:2])}."
+            )
         if self.egg_box is not None:
-            warnings.append("The Born effective charges follow the real-space grid of the calculation, an egg-box error: "
-                         f"{self.egg_box.text()}. To train without it, set data.egg_box: remove.")
+            warnings.append(
+                "The Born effective charges follow the real-space grid of the calculation, an egg-box error: "
+                f"{self.egg_box.text()}. To train without it, set data.egg_box: remove."
+            )
         return warnings
 
     def text(self) -> str:
@@ -72,8 +76,7 @@ class DataSummary:
         lines = [
             f"{self.n_frames} frames ({self.n_periodic} periodic), {self.n_atoms} atoms",
             "elements: " + ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items()),
-            "labels: " + (", ".join(f"{name} {_share(count, self.n_frames)}" for name, count in self.labels.items())
-                          or "none"),
+            "labels: " + (", ".join(f"{name} {_share(count, self.n_frames)}" for name, count in self.labels.items()) or "none"),
         ]
         if self.trivial_rmse is not None:
             means = ", ".join(f"{symbol} {value:+.3f}" for symbol, value in self.species_means.items())
@@ -83,8 +86,10 @@ class DataSummary:
                 f"sum of Z* over a frame: rms {self.sum_rule_rms:.4f} e, at most {self.sum_rule_max:.4f} e",
             ]
         if self.rotation is not None:
-            lines.append(f"rotational sum rule on {self.rotation.n_frames} molecules: rms {self.rotation.residual:.4f} "
-                         f"e Å, indices exchanged {self.rotation.transposed_residual:.4f} e Å")
+            lines.append(
+                f"rotational sum rule on {self.rotation.n_frames} molecules: rms {self.rotation.residual:.4f} "
+                f"e Å, indices exchanged {self.rotation.transposed_residual:.4f} e Å"
+            )
         return "\n".join(lines + [f"warning: {message}" for message in self.warnings])
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,8 +109,7 @@ def summarize(frames: Sequence[Frame]) -> DataSummary:
     numbers = Counter(int(number) for frame in frames for number in frame.atomic_numbers)
     labels = Counter(name for frame in frames for name in frame.labels)
     means = mean_charges(frames)
-    sums = [frame.labels["born_effective_charges"].sum(axis=0) for frame in frames
-            if "born_effective_charges" in frame.labels]
+    sums = [frame.labels["born_effective_charges"].sum(axis=0) for frame in frames if "born_effective_charges" in frame.labels]
     return DataSummary(
         n_frames=len(frames),
         n_atoms=sum(numbers.values()),

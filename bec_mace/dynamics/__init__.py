@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["MDConfig", "Summary", "load_md_config", "run"]
 
 # Resolved at first use: the configuration is read without torch.
-_HOME = {"MDConfig": "bec_mace.config.dynamics", "load_md_config": "bec_mace.config.dynamics", "Summary": "run_report",
-         "run": "integrate"}
+_HOME = {
+    "MDConfig": "bec_mace.config.dynamics",
+    "load_md_config": "bec_mace.config.dynamics",
+    "Summary": "run_report",
+    "run": "integrate",
+}
 
 __getattr__, __dir__ = lazy(__name__, _HOME)

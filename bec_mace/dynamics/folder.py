@@ -51,16 +51,27 @@ class State:
 
     def atoms(self) -> Atoms:
         """The structure, with masses and momenta."""
-        atoms = Atoms(numbers=self.arrays["numbers"], positions=self.arrays["positions"], cell=self.arrays["cell"],
-                      pbc=self.arrays["pbc"], masses=self.arrays["masses"])
+        atoms = Atoms(
+            numbers=self.arrays["numbers"],
+            positions=self.arrays["positions"],
+            cell=self.arrays["cell"],
+            pbc=self.arrays["pbc"],
+            masses=self.arrays["masses"],
+        )
         atoms.arrays["momenta"] = self.arrays["momenta"].copy()
         return atoms
 
     @classmethod
     def of(cls, atoms: Atoms, values: Mapping[str, Any]) -> State:
         """The state of these atoms; nothing is shared with them."""
-        arrays = {"numbers": atoms.numbers, "positions": atoms.positions, "momenta": atoms.get_momenta(),
-                  "masses": atoms.get_masses(), "cell": atoms.cell.array, "pbc": atoms.pbc}
+        arrays = {
+            "numbers": atoms.numbers,
+            "positions": atoms.positions,
+            "momenta": atoms.get_momenta(),
+            "masses": atoms.get_masses(),
+            "cell": atoms.cell.array,
+            "pbc": atoms.pbc,
+        }
         return cls({name: np.array(value) for name, value in arrays.items()}, dict(values))
 
 
@@ -144,8 +155,10 @@ class MDFolder:
         old, new = (_flat(one.model_dump(mode="json")) for one in (load_md_config(self.config), config))
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name) and not any(name == free or name.startswith(f"{free}.") for free in _FREE):
-                raise DynamicsError(f"{self.path}: cannot resume, the run in this folder had {name} = {old.get(name)}, now it "
-                                    f"is {new.get(name)}; restore it, or start another run from this folder with `structure`")
+                raise DynamicsError(
+                    f"{self.path}: cannot resume, the run in this folder had {name} = {old.get(name)}, now it "
+                    f"is {new.get(name)}; restore it, or start another run from this folder with `structure`"
+                )
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""

@@ -137,8 +137,9 @@ def first_evaluation(config: MDConfig, atoms: Atoms, potential: Potential, step:
         atoms.get_forces(md=True)
 
 
-def open_simulation(config: MDConfig, folder: MDFolder, integrator: Integrator, potential: Potential, state: State | None,
-                    files: ExitStack) -> Simulation:
+def open_simulation(
+    config: MDConfig, folder: MDFolder, integrator: Integrator, potential: Potential, state: State | None, files: ExitStack
+) -> Simulation:
     """Open the files, cut back to the state if there is one, and set everything to it."""
     values: dict[str, Any] = state.values if state else {"step": 0, "frames": 0, "currents": 0}
     atoms = integrator.atoms
@@ -147,10 +148,18 @@ def open_simulation(config: MDConfig, folder: MDFolder, integrator: Integrator, 
     currents = None
     if potential.bec is not None and potential.has_charges and config.sampling.currents is not None:
         model = potential.bec.model
-        currents = files.enter_context(CurrentsWriter(
-            folder.currents, current_of.symbols, current_of.counts, config.sampling.currents * config.time_step,
-            model=config.charges or str(config.potential.model), head_set="+".join(model.heads),
-            temperature_K=config.ensemble.temperature or math.nan, resume=state is not None))
+        currents = files.enter_context(
+            CurrentsWriter(
+                folder.currents,
+                current_of.symbols,
+                current_of.counts,
+                config.sampling.currents * config.time_step,
+                model=config.charges or str(config.potential.model),
+                head_set="+".join(model.heads),
+                temperature_K=config.ensemble.temperature or math.nan,
+                resume=state is not None,
+            )
+        )
         currents.truncate(values["currents"])
     simulation = Simulation(config, folder, atoms, potential, integrator, trajectory, currents, current_of, values["step"])
     logger.info("%s", describe(config, atoms, potential))
@@ -208,7 +217,8 @@ def naming_the_step(simulation: Simulation, step: int) -> Iterator[None]:
             f"{simulation.folder.path}: step {step} ({step * simulation.config.time_step:g} fs): "
             f"{str(error).rstrip('.')}. Shorten time_step, relax the structure first, or find out whether the potential "
             f"knows such structures. The state of step {simulation.kept} is kept; a new run can start from this folder "
-            "with `structure`.") from error
+            "with `structure`."
+        ) from error
 
 
 def check(simulation: Simulation, step: int) -> None:
@@ -223,13 +233,17 @@ def check(simulation: Simulation, step: int) -> None:
     if not kelvin <= limits.temperature:
         speeds = np.linalg.norm(atoms.get_velocities(), axis=1)
         atom = int(np.argmax(np.where(np.isfinite(speeds), speeds, np.inf)))
-        raise DynamicsError(f"the temperature is {kelvin:.6g} K, above limits.temperature ({limits.temperature:g} K); "
-                            f"the fastest is atom {atom} ({atoms.symbols[atom]})")
+        raise DynamicsError(
+            f"the temperature is {kelvin:.6g} K, above limits.temperature ({limits.temperature:g} K); "
+            f"the fastest is atom {atom} ({atoms.symbols[atom]})"
+        )
     if step % sampling.log == 0 or step % sampling.checkpoint == 0 or step == simulation.config.steps:
         distance, one, other = closest_pair(atoms)
         if distance < limits.distance:
-            raise DynamicsError(f"atoms {one} ({atoms.symbols[one]}) and {other} ({atoms.symbols[other]}) are {distance:.3f} Å "
-                                f"apart, closer than limits.distance ({limits.distance:g} Å)")
+            raise DynamicsError(
+                f"atoms {one} ({atoms.symbols[one]}) and {other} ({atoms.symbols[other]}) are {distance:.3f} Å "
+                f"apart, closer than limits.distance ({limits.distance:g} Å)"
+            )
 
 
 def observe(simulation: Simulation, seconds_left: float) -> None:
@@ -245,28 +259,51 @@ def observe(simulation: Simulation, seconds_left: float) -> None:
     energy = float(potential.results["energy"])
     if simulation.currents is not None and simulation.samples(step):
         simulation.currents.append(
-            simulation.time_fs, simulation.current_of(potential.results[Z], atoms.get_velocities()), kelvin,
-            float(atoms.get_volume()) if atoms.pbc.all() else math.nan, energy, kinetic, potential.field())
+            simulation.time_fs,
+            simulation.current_of(potential.results[Z], atoms.get_velocities()),
+            kelvin,
+            float(atoms.get_volume()) if atoms.pbc.all() else math.nan,
+            energy,
+            kinetic,
+            potential.field(),
+        )
     if step % config.sampling.trajectory == 0:
         simulation.trajectory.append(atoms, energy, potential.results["forces"], step, simulation.time_fs)
     if step % config.sampling.log == 0 or step == config.steps:
-        logger.info("%s", log_line(step, simulation.time_fs / 1000, kelvin, energy, kinetic, conserved,
-                                   conserved - simulation.energies.first, seconds_left))
+        logger.info(
+            "%s",
+            log_line(
+                step,
+                simulation.time_fs / 1000,
+                kelvin,
+                energy,
+                kinetic,
+                conserved,
+                conserved - simulation.energies.first,
+                seconds_left,
+            ),
+        )
 
 
 def keep_state(simulation: Simulation) -> None:
     """Write the state that a resumed run goes on from; what was sampled until now is in its files before."""
     if simulation.currents is not None:
         simulation.currents.flush()
-    write_state(simulation.folder.state, State.of(simulation.atoms, {
-        "step": simulation.step,
-        "frames": len(simulation.trajectory),
-        "currents": rows(simulation),
-        "integrator": simulation.integrator.state(),
-        "potential": simulation.potential.state(),
-        "energies": simulation.energies.state(),
-        "temperatures": simulation.temperatures.state(),
-    }))
+    write_state(
+        simulation.folder.state,
+        State.of(
+            simulation.atoms,
+            {
+                "step": simulation.step,
+                "frames": len(simulation.trajectory),
+                "currents": rows(simulation),
+                "integrator": simulation.integrator.state(),
+                "potential": simulation.potential.state(),
+                "energies": simulation.energies.state(),
+                "temperatures": simulation.temperatures.state(),
+            },
+        ),
+    )
     simulation.kept = simulation.step
 
 
@@ -285,12 +322,17 @@ def finish(simulation: Simulation, made: int, seconds: float) -> Summary:
     """
     energies, conserves = simulation.energies, simulation.integrator.conserves
     summary = Summary(
-        steps=simulation.step, time_ps=simulation.time_fs / 1000, mean_temperature_K=simulation.temperatures.mean,
+        steps=simulation.step,
+        time_ps=simulation.time_fs / 1000,
+        mean_temperature_K=simulation.temperatures.mean,
         drift_ev_per_atom_ps=energies.slope if conserves and math.isfinite(energies.slope) else None,
         largest_deviation_ev_per_atom=energies.largest if conserves else None,
         seconds_per_step=seconds / made if made else None,
-        frames=len(simulation.trajectory), currents=rows(simulation),
-        complete=simulation.step >= simulation.config.steps, folder=str(simulation.folder.path))
+        frames=len(simulation.trajectory),
+        currents=rows(simulation),
+        complete=simulation.step >= simulation.config.steps,
+        folder=str(simulation.folder.path),
+    )
     simulation.folder.write_results(dataclasses.asdict(summary))
     logger.info("%s", summary.text())
     return summary

@@ -69,9 +69,11 @@ class Potential(Calculator):
         else:
             # The energy whose derivative the forces are; calculators without electronic smearing have but one.
             free = "free_energy" if "free_energy" in getattr(self.inner, "implemented_properties", ()) else "energy"
-            self.results = {"energy": float(self.inner.get_property("energy", self.atoms)),
-                            "free_energy": float(self.inner.get_property(free, self.atoms)),
-                            "forces": np.array(self.inner.get_property("forces", self.atoms), dtype=np.float64)}
+            self.results = {
+                "energy": float(self.inner.get_property("energy", self.atoms)),
+                "free_energy": float(self.inner.get_property(free, self.atoms)),
+                "forces": np.array(self.inner.get_property("forces", self.atoms), dtype=np.float64),
+            }
         self._check_finite()
 
     def field(self) -> np.ndarray:
@@ -125,8 +127,10 @@ def build_potential(config: MDConfig) -> Potential:
     if config.potential.model is not None:
         model = load_model(config.potential.model, device, DTYPES[config.precision])
         if "energy" not in model.provides:
-            raise DynamicsError(f"potential: the model {config.potential.model} has no energy head "
-                                f"({', '.join(model.heads)}); give it as `charges`, beside another potential")
+            raise DynamicsError(
+                f"potential: the model {config.potential.model} has no energy head "
+                f"({', '.join(model.heads)}); give it as `charges`, beside another potential"
+            )
         if config.charges is None and Z in model.provides:
             return Potential(BECCalculator(model, **options))
         inner = BECCalculator(model, device=device, dtype=config.precision)
@@ -135,11 +139,14 @@ def build_potential(config: MDConfig) -> Potential:
     if config.charges is not None:
         inner = BECCalculator(config.charges, base=inner, **options)
         if Z not in inner.model.provides:
-            raise ModelError(f"charges: the model {config.charges} gives no Z* (heads: {', '.join(inner.model.heads)}); "
-                             "name one that does")
+            raise ModelError(
+                f"charges: the model {config.charges} gives no Z* (heads: {', '.join(inner.model.heads)}); name one that does"
+            )
     elif field is not None:
-        raise DynamicsError(f"electric_field: the model {config.potential.model} gives no Z*, so nothing feels the field; "
-                            "name a model under charges")
+        raise DynamicsError(
+            f"electric_field: the model {config.potential.model} gives no Z*, so nothing feels the field; "
+            "name a model under charges"
+        )
     return Potential(inner)
 
 
@@ -165,8 +172,9 @@ def build_calculator(config: PotentialConfig, device: str, precision: str) -> Ba
         raise
     except Exception as error:  # whatever another package raises for its arguments
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise DynamicsError(f"potential: {name}({', '.join(f'{key}=...' for key in arguments)}) failed ({reason}); "
-                            "check its arguments") from error
+        raise DynamicsError(
+            f"potential: {name}({', '.join(f'{key}=...' for key in arguments)}) failed ({reason}); check its arguments"
+        ) from error
     if not hasattr(calculator, "get_property"):
         raise DynamicsError(f"potential.calculator: {name} gives no ASE calculator but {type(calculator).__name__}")
     result: BaseCalculator = calculator

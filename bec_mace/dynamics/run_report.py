@@ -51,20 +51,29 @@ class Summary:
         if self.largest_deviation_ev_per_atom is None:
             parts.append("Langevin conserves no energy")
         elif self.drift_ev_per_atom_ps is not None:
-            parts.append(f"conserved energy: drift {self.drift_ev_per_atom_ps:.2e} eV/atom/ps, "
-                         f"largest deviation {self.largest_deviation_ev_per_atom:.2e} eV/atom")
+            parts.append(
+                f"conserved energy: drift {self.drift_ev_per_atom_ps:.2e} eV/atom/ps, "
+                f"largest deviation {self.largest_deviation_ev_per_atom:.2e} eV/atom"
+            )
         parts.append(f"{self.frames} frames and {self.currents} currents in {self.folder}")
         if self.seconds_per_step is not None:
             parts.append(f"{self.seconds_per_step:.3g} s per step")
         return "; ".join(parts) + ("" if self.complete else "; not complete, go on with --resume")
 
 
-def log_line(step: int, time_ps: float, kelvin: float, potential: float, kinetic: float, conserved: float, drift: float,
-             seconds_left: float) -> str:
+def log_line(
+    step: int,
+    time_ps: float,
+    kelvin: float,
+    potential: float,
+    kinetic: float,
+    conserved: float,
+    drift: float,
+    seconds_left: float,
+) -> str:
     """One line of the log, under ``HEADER``; nan is written as a dash."""
     energies = "               -                -" if math.isnan(conserved) else f"{conserved:17.7f} {drift:16.2e}"
-    return (f"{step:9d} {time_ps:10.4f} {kelvin:7.1f} {potential:14.5f} {kinetic:11.5f} {energies} "
-            f"{duration(seconds_left):>11}")
+    return f"{step:9d} {time_ps:10.4f} {kelvin:7.1f} {potential:14.5f} {kinetic:11.5f} {energies} {duration(seconds_left):>11}"
 
 
 def duration(seconds: float) -> str:
@@ -79,9 +88,11 @@ def describe(config: MDConfig, atoms: Atoms, potential: Potential) -> str:
     """What is going to be done, in one line."""
     ensemble = config.ensemble
     thermostat = f" at {ensemble.temperature:g} K, {ensemble.time_constant:g} fs" if ensemble.temperature else ""
-    parts = [f"{config.structure}: {atoms.get_chemical_formula()}, {len(atoms)} atoms, at {temperature(atoms):.1f} K",
-             f"{ensemble.name}{thermostat}, {config.steps} steps of {config.time_step:g} fs",
-             f"{config.precision} on {find_device(config.device, DynamicsError)}"]
+    parts = [
+        f"{config.structure}: {atoms.get_chemical_formula()}, {len(atoms)} atoms, at {temperature(atoms):.1f} K",
+        f"{ensemble.name}{thermostat}, {config.steps} steps of {config.time_step:g} fs",
+        f"{config.precision} on {find_device(config.device, DynamicsError)}",
+    ]
     if not potential.has_charges:
         parts.append("no Z*, so no currents")
     elif config.sampling.currents is not None:

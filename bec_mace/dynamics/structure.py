@@ -40,8 +40,10 @@ def read_structure(text: str, repeat: tuple[int, int, int] | list[int] = (1, 1, 
         atoms = _read_file(text)
     copies = np.array(repeat)
     if (copies[~atoms.pbc] != 1).any():
-        raise DynamicsError(f"{text}: repeat is {list(repeat)}, but the structure is periodic along "
-                            f"{atoms.pbc.astype(int).tolist()}; repeat it along periodic directions only")
+        raise DynamicsError(
+            f"{text}: repeat is {list(repeat)}, but the structure is periodic along "
+            f"{atoms.pbc.astype(int).tolist()}; repeat it along periodic directions only"
+        )
     return atoms.repeat(tuple(int(number) for number in copies)) if (copies > 1).any() else atoms
 
 

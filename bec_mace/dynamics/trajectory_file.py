@@ -68,11 +68,15 @@ def cut_trajectory(path: Path, keep: int) -> None:
         with ulmopen(path, "r") as file:
             n_frames = len(file)
     except (OSError, InvalidULMFileError) as error:
-        raise DynamicsError(f"{path}: cannot be read as a trajectory ({error}), so the run cannot be resumed; "
-                            "start another run from this folder with `structure`") from error
+        raise DynamicsError(
+            f"{path}: cannot be read as a trajectory ({error}), so the run cannot be resumed; "
+            "start another run from this folder with `structure`"
+        ) from error
     if n_frames < keep:
-        raise DynamicsError(f"{path}: has {n_frames} frames, the state of the run has {keep}; put the complete file back, "
-                            "or start another run from this folder with `structure`")
+        raise DynamicsError(
+            f"{path}: has {n_frames} frames, the state of the run has {keep}; put the complete file back, "
+            "or start another run from this folder with `structure`"
+        )
     if n_frames > keep:
         with path.open("r+b") as file:
             file.seek(_COUNT)

@@ -93,9 +93,7 @@ class Stage(Protocol[EdgesIn]):
         """What neighbours gather, of shape (n_components, n_atoms, n_channels), from node features."""
         ...
 
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgesIn, env: Environments
-    ) -> StageOutput:
+    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgesIn, env: Environments) -> StageOutput:
         """New node features and sources from own features, gathered ones, and functions of the edge vectors."""
         ...
 

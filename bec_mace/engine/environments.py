@@ -163,8 +163,9 @@ class Blocks(SortedAtoms):
         own = torch.arange(atoms.start, atoms.stop, device=order.device).unsqueeze(1)
         vectors = vectors.where(filled.unsqueeze(2), vectors.new_tensor([self.r_max, 0.0, 0.0]))
         ends = [sum(self.counts[: number + 1]) for number in range(len(self.counts))]
-        counts = tuple(max(0, min(end, atoms.stop) - max(end - count, atoms.start))
-                       for end, count in zip(ends, self.counts, strict=True))
+        counts = tuple(
+            max(0, min(end, atoms.stop) - max(end - count, atoms.start)) for end, count in zip(ends, self.counts, strict=True)
+        )
         return Environments(
             order=order,
             species=self.species[atoms],
@@ -218,9 +219,7 @@ def build_environments(graph: Graph, species: Tensor, n_elements: int, r_max: fl
     return _blocks(graph, species, n_elements, r_max, graph.n_atoms, degree, as_given).block(slice(0, graph.n_atoms))
 
 
-def _blocks(
-    graph: Graph, species: Tensor, n_elements: int, r_max: float, size: int, degree: Tensor, order: Tensor
-) -> Blocks:
+def _blocks(graph: Graph, species: Tensor, n_elements: int, r_max: float, size: int, degree: Tensor, order: Tensor) -> Blocks:
     """Sort by element, atoms of the same element in the order given."""
     order = order[torch.argsort(species[order], stable=True)]
     place = torch.empty_like(order)

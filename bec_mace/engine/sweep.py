@@ -250,10 +250,14 @@ class Puller:
         for channel in self.channels:
             seeds = self._seeds(record, channel, node.get(channel))
             features = record.edge_feats.named()
-            own, at_edge_work, *at_edges = self.pull(seeds, [
-                None if first else record.node_feats,
-                part.messages if part else None if first else record.sender_feats,
-                *features.values()])
+            own, at_edge_work, *at_edges = self.pull(
+                seeds,
+                [
+                    None if first else record.node_feats,
+                    part.messages if part else None if first else record.sender_feats,
+                    *features.values(),
+                ],
+            )
             out.edges[channel] = dict(zip(features, at_edges, strict=True))
             if not first:
                 out.own[channel] = own
@@ -291,20 +295,26 @@ class Puller:
         if seeds and wanted:
             outputs, cotangents = zip(*seeds, strict=True)
             gradients = torch.autograd.grad(
-                outputs, [value for _, value in wanted], cotangents, retain_graph=True, create_graph=self.create_graph,
-                allow_unused=True)
+                outputs,
+                [value for _, value in wanted],
+                cotangents,
+                retain_graph=True,
+                create_graph=self.create_graph,
+                allow_unused=True,
+            )
             for (place, _), value in zip(wanted, gradients, strict=True):
                 pulled[place] = value
         return pulled
 
-    def cotangents(
-        self, edge_feats: EdgeFeatures, held: Mapping[Channel, EdgeCotangents], vectors: Tensor
-    ) -> Cotangents:
+    def cotangents(self, edge_feats: EdgeFeatures, held: Mapping[Channel, EdgeCotangents], vectors: Tensor) -> Cotangents:
         """Those of the edge vectors, from those of the functions of them."""
         pulled = {}
         for channel, values in held.items():
-            seeds = [(feats, value) for name, feats in edge_feats.named().items()
-                     if (value := values.get(name)) is not None and feats.requires_grad]
+            seeds = [
+                (feats, value)
+                for name, feats in edge_feats.named().items()
+                if (value := values.get(name)) is not None and feats.requires_grad
+            ]
             pulled[channel] = self.pull(seeds, [vectors])[0]
         return Cotangents(pulled.get("charge"), [pulled.get(axis) for axis in self.axes], pulled.get("energy"))
 

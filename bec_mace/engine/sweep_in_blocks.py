@@ -118,8 +118,12 @@ class _Walk:
     def _keep(self, made: dict[str, Tensor], atoms: slice, env: Environments, out: StageOutput) -> None:
         """Take up the features and sources of a block."""
         sources = out.sources
-        for name, value in (("node_feats", out.node_feats), ("charges", sources.charges), ("dipoles", sources.dipoles),
-                            ("energies", sources.energies)):
+        for name, value in (
+            ("node_feats", out.node_feats),
+            ("charges", sources.charges),
+            ("dipoles", sources.dipoles),
+            ("energies", sources.energies),
+        ):
             _put(made, name, atoms, value, self.blocks.n_atoms)
         if sources.flow is not None:
             flow = sources.flow.detach()
@@ -153,8 +157,9 @@ class _Walk:
     def evaluation(self) -> Evaluation:
         """What was found for all atoms."""
         virial = None if self.virial is None else self.virial.to(self.blocks.positions.dtype)
-        return Evaluation(self.blocks, [Sources(**made) for made in self.made], self.node_feats, self.response, self.forces,
-                          virial)
+        return Evaluation(
+            self.blocks, [Sources(**made) for made in self.made], self.node_feats, self.response, self.forces, virial
+        )
 
 
 def _put(held: dict[Any, Tensor], name: Channel, atoms: slice, value: Tensor | None, n_atoms: int) -> None:

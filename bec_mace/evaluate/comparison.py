@@ -35,8 +35,7 @@ class Comparison:
     def pairs(self, name: str) -> list[tuple[Frame, np.ndarray, np.ndarray]]:
         """Frame, reference and prediction of every frame that holds the label."""
         both = zip(self.frames, self.predicted, strict=True)
-        return [(frame, frame.labels[name], guess[name]) for frame, guess in both
-                if name in frame.labels and name in guess]
+        return [(frame, frame.labels[name], guess[name]) for frame, guess in both if name in frame.labels and name in guess]
 
 
 def compared() -> list[str]:
@@ -58,8 +57,11 @@ def compare(
     """
     frames = list(frames)
     labels = {name for frame in frames for name in frame.labels}
-    names = [name for name in compared() if name in labels and name in model.provides
-             and all(PROPERTIES[name].is_defined(frame.pbc) for frame in frames)]
+    names = [
+        name
+        for name in compared()
+        if name in labels and name in model.provides and all(PROPERTIES[name].is_defined(frame.pbc) for frame in frames)
+    ]
     if Z in names and "head_contributions" in model.provides:
         names.append("head_contributions")
     if Z in names and uncertainty:
@@ -107,7 +109,8 @@ def check_labelled(frames: Sequence[Frame]) -> None:
     if not any(Z in frame.labels for frame in frames):
         raise DataError(
             f"evaluate: {Z} found in 0 of {len(frames)} frames (first: {frames[0].source}); name its key in `keys`, "
-            f"known: {', '.join(PROPERTIES[Z].keys)}")
+            f"known: {', '.join(PROPERTIES[Z].keys)}"
+        )
 
 
 def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
@@ -121,7 +124,8 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
         if parts:
             total = np.concatenate([guess[Z] for guess in comparison.predicted])
             result["head_shares"] = head_shares(
-                total, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+                total, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            )
         if all(DEVIATION in guess for guess in comparison.predicted):
             result["uncertainty"] = _coverage(comparison)
     for name in compared()[1:]:
@@ -134,8 +138,11 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
 
 def _coverage(comparison: Comparison) -> dict[str, Any]:
     """Errors of Z* against their predicted standard deviations."""
-    rows = [(frame.atomic_numbers, guess[Z] - frame.labels[Z], guess[DEVIATION])
-            for frame, guess in zip(comparison.frames, comparison.predicted, strict=True) if Z in frame.labels]
+    rows = [
+        (frame.atomic_numbers, guess[Z] - frame.labels[Z], guess[DEVIATION])
+        for frame, guess in zip(comparison.frames, comparison.predicted, strict=True)
+        if Z in frame.labels
+    ]
     numbers, errors, deviations = zip(*rows, strict=True)
     return coverage_metrics(numbers, errors, deviations)
 
@@ -157,8 +164,10 @@ def format_table(result: dict[str, Any]) -> str:
         lines += _charge_lines(result[Z])
     if "uncertainty" in result:
         deviation = result["uncertainty"]
-        lines.append(f"  predicted deviation {deviation['rms']:.4f} e (rms): {deviation['within_68']:.1%} of errors within 1, "
-                     f"{deviation['within_95']:.1%} within 1.96 of it")
+        lines.append(
+            f"  predicted deviation {deviation['rms']:.4f} e (rms): {deviation['within_68']:.1%} of errors within 1, "
+            f"{deviation['within_95']:.1%} within 1.96 of it"
+        )
     for name, share in result.get("head_shares", {}).items():
         lines.append(f"  {'head ' + name:<24} share {share['share']:8.4f}   rms {share['rms']:8.4f} e")
     for name in compared()[1:]:
@@ -180,6 +189,7 @@ def _charge_lines(charges: dict[str, Any]) -> list[str]:
     ]
     lines = ["Born effective charges      RMSE (e)    MAE (e)"]
     lines += [f"  {label:<24} {r:9.4f}  " + ("" if m is None else f"{m:9.4f}") for label, r, m in rows]
-    lines.append(f"  sum-rule residual per cell: reference {residual['reference']:.2e} e, "
-                 f"predicted {residual['predicted']:.2e} e")
+    lines.append(
+        f"  sum-rule residual per cell: reference {residual['reference']:.2e} e, predicted {residual['predicted']:.2e} e"
+    )
     return [line.rstrip() for line in lines]

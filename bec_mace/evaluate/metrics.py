@@ -125,8 +125,13 @@ def coverage_metrics(
 
     def row(chosen: np.ndarray) -> dict[str, float]:
         scores = np.abs(error[chosen]) / deviation[chosen]
-        return {"within_68": float(np.mean(scores <= 1.0)), "within_95": float(np.mean(scores <= 1.96)),
-                "rms": rmse(deviation[chosen])}
+        return {
+            "within_68": float(np.mean(scores <= 1.0)),
+            "within_95": float(np.mean(scores <= 1.96)),
+            "rms": rmse(deviation[chosen]),
+        }
 
-    return {**row(np.ones(len(numbers), dtype=bool)),
-            "per_element": {chemical_symbols[int(z)]: row(numbers == z) for z in np.unique(numbers)}}
+    return {
+        **row(np.ones(len(numbers), dtype=bool)),
+        "per_element": {chemical_symbols[int(z)]: row(numbers == z) for z in np.unique(numbers)},
+    }

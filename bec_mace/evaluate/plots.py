@@ -43,11 +43,15 @@ def plot_parity(comparison: Comparison, path: str | Path) -> None:
     ):
         _parity_panel(axes, numbers, truth[:, part], guess[:, part])
         error, worst = guess[:, part] - truth[:, part], trivial[:, part] - truth[:, part]
-        axes.set_title(f"{title}: RMSE {rmse(error):.4f} e, MAE {mae(error):.4f} e\n"
-                       f"trivial model: RMSE {rmse(worst):.4f} e", fontsize=10)
+        axes.set_title(
+            f"{title}: RMSE {rmse(error):.4f} e, MAE {mae(error):.4f} e\ntrivial model: RMSE {rmse(worst):.4f} e", fontsize=10
+        )
     error, worst = guess - truth, trivial - truth
-    figure.suptitle(f"Born effective charges, {len(pairs)} frames: RMSE {rmse(error):.4f} e, MAE {mae(error):.4f} e "
-                    f"(trivial model: RMSE {rmse(worst):.4f} e)", fontsize=11)
+    figure.suptitle(
+        f"Born effective charges, {len(pairs)} frames: RMSE {rmse(error):.4f} e, MAE {mae(error):.4f} e "
+        f"(trivial model: RMSE {rmse(worst):.4f} e)",
+        fontsize=11,
+    )
     save_figure(figure, path)
 
 
@@ -60,8 +64,16 @@ def _parity_panel(axes: Axes, numbers: np.ndarray, truth: np.ndarray, guess: np.
         if x.size > MAX_POINTS:
             chosen = generator.choice(x.size, MAX_POINTS, replace=False)
             x, y = x[chosen], y[chosen]
-        axes.scatter(x, y, s=9, color=colors[int(element)], alpha=0.6, linewidths=0, rasterized=True,
-                     label=chemical_symbols[int(element)])
+        axes.scatter(
+            x,
+            y,
+            s=9,
+            color=colors[int(element)],
+            alpha=0.6,
+            linewidths=0,
+            rasterized=True,
+            label=chemical_symbols[int(element)],
+        )
     low, high = min(truth.min(), guess.min()), max(truth.max(), guess.max())
     margin = 0.05 * max(high - low, 1e-3)
     limits = (low - margin, high + margin)

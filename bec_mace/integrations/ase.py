@@ -132,8 +132,10 @@ class BECCalculator(Calculator):
     def electric_field(self, value: ElectricField | Callable[[float], Any] | Sequence[float] | np.ndarray | None) -> None:
         field = as_field(value)
         if field is not None and Z not in self.model.provides:
-            raise ModelError(f"a field needs Born effective charges, and the heads of the model give none "
-                             f"({', '.join(self.model.heads)}); use a model with a charge_transfer or dipole head.")
+            raise ModelError(
+                f"a field needs Born effective charges, and the heads of the model give none "
+                f"({', '.join(self.model.heads)}); use a model with a charge_transfer or dipole head."
+            )
         self._field = field
         self._path.reset()
         self.reset()  # type: ignore[no-untyped-call]
@@ -231,11 +233,14 @@ class BECCalculator(Calculator):
     def _check(self, wanted: set[str], periodic: np.ndarray, field: np.ndarray | None) -> None:
         unknown = sorted(set(self.always) - set(self.implemented_properties))
         if unknown:
-            raise ModelError(f"always: the calculator does not give {', '.join(unknown)}, only "
-                             f"{', '.join(self.implemented_properties)}")
+            raise ModelError(
+                f"always: the calculator does not give {', '.join(unknown)}, only {', '.join(self.implemented_properties)}"
+            )
         if "stress" in wanted and field is not None and field.any():
-            raise ModelError("there is no stress in an electric field: how the field changes with the cell is not defined "
-                             "here. Keep the cell fixed, or switch the field off.")
+            raise ModelError(
+                "there is no stress in an electric field: how the field changes with the cell is not defined "
+                "here. Keep the cell fixed, or switch the field off."
+            )
         for name in sorted(wanted & PROPERTIES.keys()):
             row, from_potential = PROPERTIES[name], name in OF_POTENTIAL and self.base is not None
             if not (from_potential or row.is_defined(periodic)):
@@ -274,8 +279,13 @@ class BECCalculator(Calculator):
         model = self.model
         # These cost next to nothing in a pass that is made anyway.
         names = names | ({"charges", "dipoles"} if atoms.pbc.any() else {"charges", "dipoles", "dipole"})
-        frame = Frame(atoms.numbers.astype(np.int64), np.array(atoms.positions, dtype=np.float64),
-                      np.array(atoms.cell.array, dtype=np.float64), np.array(atoms.pbc, dtype=bool), source="atoms")
+        frame = Frame(
+            atoms.numbers.astype(np.int64),
+            np.array(atoms.positions, dtype=np.float64),
+            np.array(atoms.cell.array, dtype=np.float64),
+            np.array(atoms.pbc, dtype=bool),
+            source="atoms",
+        )
         weights = model.reference_charges
         graph = build_graph(frame, model.r_max, weights.dtype, self._neighbours.find(frame)).to(device=weights.device)
         along = None if direction is None else torch.tensor(direction[None], dtype=weights.dtype, device=weights.device)

@@ -28,7 +28,16 @@ _HOME = {
     "update_metadata": "checkpoint",
 }
 
-__all__ = ["CommitteeModel", "KernelModel", "NetworkModel", "PolarizationModel", "build_kernel_model", "build_model",
-           "load_model", "save_model", "update_metadata"]
+__all__ = [
+    "CommitteeModel",
+    "KernelModel",
+    "NetworkModel",
+    "PolarizationModel",
+    "build_kernel_model",
+    "build_model",
+    "load_model",
+    "save_model",
+    "update_metadata",
+]
 
 __getattr__, __dir__ = lazy(__name__, _HOME)

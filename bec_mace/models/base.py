@@ -82,9 +82,7 @@ class PolarizationModel(torch.nn.Module, ABC):
     heads: Any
     provides: frozenset[str]
 
-    def __init__(
-        self, config: ModelConfig | KernelModelConfig, elements: Sequence[int], statistics: Statistics
-    ) -> None:
+    def __init__(self, config: ModelConfig | KernelModelConfig, elements: Sequence[int], statistics: Statistics) -> None:
         super().__init__()
         self.config: Any = config
         self.elements = [int(z) for z in elements]
@@ -190,8 +188,11 @@ class PolarizationModel(torch.nn.Module, ABC):
         _check_block_size(block_size, create_graph)
         species = self._species(graph)
         sizes = len(self.elements), self.r_max
-        atoms = (build_environments(graph, species, *sizes) if block_size is None
-                 else build_blocks(graph, species, *sizes, block_size))
+        atoms = (
+            build_environments(graph, species, *sizes)
+            if block_size is None
+            else build_blocks(graph, species, *sizes, block_size)
+        )
         differentiated = create_graph or (block_size is None and bool(wanted & (_DERIVATIVES | {"head_contributions"})))
         with torch.set_grad_enabled(differentiated):
             out = self._compute(graph, atoms, wanted, create_graph, directions)
@@ -305,8 +306,10 @@ class PolarizationModel(torch.nn.Module, ABC):
         """A property from what each atom has of it."""
         row = PROPERTIES[name]
         if shares.shape[1:] != row.shape:
-            raise ModelError(f"a head gives {name} of shape {tuple(shares.shape[1:])}, and the table of properties says "
-                             f"{row.shape}; make them agree.")
+            raise ModelError(
+                f"a head gives {name} of shape {tuple(shares.shape[1:])}, and the table of properties says "
+                f"{row.shape}; make them agree."
+            )
         if row.per == "atom":
             return atoms.unsort(shares)
         total = atoms.sum_over_frames(shares)
@@ -315,9 +318,7 @@ class PolarizationModel(torch.nn.Module, ABC):
         count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(shares.dtype)
         return total / count.view(-1, *[1] * len(row.shape))
 
-    def _head_contributions(
-        self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
-    ) -> dict[str, Tensor]:
+    def _head_contributions(self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool) -> dict[str, Tensor]:
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
@@ -342,14 +343,16 @@ class PolarizationModel(torch.nn.Module, ABC):
         if unknown:
             raise ModelError(
                 f"{source + ': ' if source else ''}the model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; "
-                f"it knows {', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element.")
+                f"it knows {', '.join(chemical_symbols[z] for z in self.elements)}. Train on structures that hold the element."
+            )
 
     def _check_properties(self, wanted: set[str]) -> None:
         missing = sorted(wanted - self.provides)
         if missing:
             raise ModelError(
                 f"the model does not give {', '.join(missing)}: its heads ({', '.join(self.heads)}) give "
-                f"{', '.join(sorted(self.provides))}.")
+                f"{', '.join(sorted(self.provides))}."
+            )
 
 
 def _check_block_size(block_size: int | None, create_graph: bool) -> None:

@@ -43,15 +43,17 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         **(metadata or {}),
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
-        "units": {**BASE_UNITS, **{name: PROPERTIES[name].unit for name in sorted(model.provides & PROPERTIES.keys())},
-                  "index_order": "polarization_first"},
+        "units": {
+            **BASE_UNITS,
+            **{name: PROPERTIES[name].unit for name in sorted(model.provides & PROPERTIES.keys())},
+            "index_order": "polarization_first",
+        },
         "elements": [chemical_symbols[z] for z in model.elements],
         "config": model.config.model_dump(mode="json"),
         "statistics": dataclasses.asdict(model.statistics),
         "number_of_parameters": sum(p.numel() for p in model.parameters()),
     }
-    tensors = {name: _as_precise_as_known(model, name, value).cpu().contiguous()
-               for name, value in model.own_tensors().items()}
+    tensors = {name: _as_precise_as_known(model, name, value).cpu().contiguous() for name, value in model.own_tensors().items()}
     tensors_path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(tensors_path, lambda path: save_file(tensors, path))
     description["tensors_sha256"] = _digest(tensors_path)
@@ -102,7 +104,8 @@ def load_model(
             raise ValueError("elements must be a list of symbols in the order of their numbers")
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ModelError(
-            f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again.") from exc
+            f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again."
+        ) from exc
     with torch.random.fork_rng(devices=[]):
         model = _build(config, elements, statistics, dtype)
     try:
@@ -112,15 +115,18 @@ def load_model(
     if description.get("tensors_sha256") != _digest(tensors_path):
         raise ModelError(
             f"{tensors_path}: not the file that {tensors_path.with_suffix('.json').name} was written with; "
-            "keep the .safetensors and .json of one model together.")
+            "keep the .safetensors and .json of one model together."
+        )
     expected = model.own_tensors()
     wrong = sorted(
         {name for name in tensors.keys() & expected.keys() if tensors[name].shape != expected[name].shape}
-        | (tensors.keys() ^ expected.keys()))
+        | (tensors.keys() ^ expected.keys())
+    )
     if wrong:
         raise ModelError(
             f"{tensors_path}: tensors do not fit the description beside it ({', '.join(wrong[:4])}); "
-            "keep the .safetensors and .json of one model together.")
+            "keep the .safetensors and .json of one model together."
+        )
     model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
     model.metadata = description
     return model.to(device).eval().requires_grad_(False)
@@ -152,8 +158,9 @@ def _as_precise_as_known(model: PolarizationModel, name: str, value: torch.Tenso
 def _statistics(values: Mapping[str, Any]) -> Statistics:
     if not float(values["avg_num_neighbors"]) > 0:
         raise ValueError("avg_num_neighbors must be positive")
-    per_element = {name: {int(z): float(v) for z, v in values[name].items()}
-                   for name in ("reference_charges", "reference_energies")}
+    per_element = {
+        name: {int(z): float(v) for z, v in values[name].items()} for name in ("reference_charges", "reference_energies")
+    }
     distances = tuple((int(a), int(b), float(d)) for a, b, d in values.get("shortest_distances", ()))
     return Statistics(**{**values, **per_element, "shortest_distances": distances})
 
@@ -170,8 +177,11 @@ def _tensors_path(path: str | Path) -> Path:
 def available_models() -> list[str]:
     """Names of the models that come with the package."""
     folder = resources.files("bec_mace") / "pretrained"
-    return sorted(p.name.removesuffix(".safetensors") for p in folder.iterdir() if p.name.endswith(".safetensors")) \
-        if folder.is_dir() else []
+    return (
+        sorted(p.name.removesuffix(".safetensors") for p in folder.iterdir() if p.name.endswith(".safetensors"))
+        if folder.is_dir()
+        else []
+    )
 
 
 def _find(path_or_name: str | Path) -> Path:
@@ -188,7 +198,8 @@ def _find(path_or_name: str | Path) -> Path:
             return candidate
     raise ModelError(
         f"there is no model '{path_or_name}': no such file, no run folder with best.safetensors, and not one of the "
-        f"models that come with the package ({', '.join(available_models()) or 'none'}).")
+        f"models that come with the package ({', '.join(available_models()) or 'none'})."
+    )
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -202,6 +213,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise ModelError(
             f"{path}: format version {version}, this package reads {FORMAT_VERSION}; "
-            "install the version of bec_mace that wrote it, or save the model again.")
+            "install the version of bec_mace that wrote it, or save the model again."
+        )
     result: dict[str, Any] = description
     return result

@@ -56,8 +56,11 @@ class CommitteeModel(PolarizationModel):
         self.provides = frozenset[str].intersection(*(member.provides for member in networks))
         if Z in self.provides:
             self.provides |= {DEVIATION}
-        self.exact_weights = {f"members.{number}.{name}": value for number, member in enumerate(networks)
-                              for name, value in member.exact_weights.items()}
+        self.exact_weights = {
+            f"members.{number}.{name}": value
+            for number, member in enumerate(networks)
+            for name, value in member.exact_weights.items()
+        }
 
     @property
     def heads(self) -> dict[str, Any]:
@@ -76,8 +79,11 @@ class CommitteeModel(PolarizationModel):
 
     def own_tensors(self) -> dict[str, Tensor]:
         """Those of the members, named by their number."""
-        return {f"members.{number}.{name}": value for number, member in enumerate(self.networks)
-                for name, value in member.own_tensors().items()}
+        return {
+            f"members.{number}.{name}": value
+            for number, member in enumerate(self.networks)
+            for name, value in member.own_tensors().items()
+        }
 
     def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
         """That of the largest member: they take turns."""
@@ -111,8 +117,7 @@ class CommitteeModel(PolarizationModel):
         if "head_contributions" in wanted:
             parts = [values["head_contributions"] for values in outputs]
             names = dict.fromkeys(itertools.chain.from_iterable(parts))
-            out["head_contributions"] = {
-                name: sum(part[name] for part in parts if name in part) / len(parts) for name in names}
+            out["head_contributions"] = {name: sum(part[name] for part in parts if name in part) / len(parts) for name in names}
         return out
 
 
@@ -145,8 +150,13 @@ def _check_members(members: Sequence[PolarizationModel], networks: Sequence[Netw
         raise ModelError(f"a committee needs at least 2 members, got {len(networks)}.")
     first = networks[0]
     for number, member in enumerate(networks[1:], start=2):
-        for what, same in (("elements", member.elements == first.elements), ("r_max", member.r_max == first.r_max),
-                           ("means of the training set", member.statistics == first.statistics)):
+        for what, same in (
+            ("elements", member.elements == first.elements),
+            ("r_max", member.r_max == first.r_max),
+            ("means of the training set", member.statistics == first.statistics),
+        ):
             if not same:
-                raise ModelError(f"committee: member {number} has other {what} than the first; train all members on the same "
-                                 "frames with the same r_max.")
+                raise ModelError(
+                    f"committee: member {number} has other {what} than the first; train all members on the same "
+                    "frames with the same r_max."
+                )

@@ -79,9 +79,7 @@ def estimate_memory(
     return round(share * of_block + work + kept)
 
 
-def choose_block_size(
-    model: Measured, n_atoms: int, n_edges: int, properties: Collection[str], free_bytes: int
-) -> int | None:
+def choose_block_size(model: Measured, n_atoms: int, n_edges: int, properties: Collection[str], free_bytes: int) -> int | None:
     """Atoms in a block so that an evaluation fits into the free memory.
 
     Args:

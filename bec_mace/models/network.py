@@ -38,17 +38,16 @@ class LayerStage:
         """What neighbours gather."""
         return self.layer.prepare(node_feats)
 
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments
-    ) -> StageOutput:
+    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments) -> StageOutput:
         """New features and what the heads read from them."""
         part = self.layer.messages(sender_feats, edge_feats, env, self.frozen)
         out = self.layer.update(node_feats, part.messages, env, self.frozen)
         shares = [head.read(self.number, out, env) for head in self.heads]
         if self.number == 0:
             shares += [head.read_edges(edge_feats, env) for head in self.heads]
-        sources = Sources(*(total_of([getattr(share, name) for share in shares])
-                            for name in ("charges", "dipoles", "energies")))
+        sources = Sources(
+            *(total_of([getattr(share, name) for share in shares]) for name in ("charges", "dipoles", "energies"))
+        )
         return StageOutput(out, sources, part)
 
 
@@ -65,8 +64,7 @@ class NetworkModel(PolarizationModel):
         super().__init__(config, elements, statistics)
         self.backbone = Backbone(config, self.elements, statistics.avg_num_neighbors)
         features = self._features(config, statistics)
-        self._install({short_name(name): _build_head(name, features, options)
-                       for name, options in config.head_options.items()})
+        self._install({short_name(name): _build_head(name, features, options) for name, options in config.head_options.items()})
 
     def _features(self, config: ModelConfig, statistics: Statistics) -> Features:
         """What the heads are told."""
@@ -82,11 +80,11 @@ class NetworkModel(PolarizationModel):
             reference_energies=tuple(statistics.reference_energies.get(z, 0.0) for z in self.elements),
             shortest_distances=_distance_table(statistics, self.elements) if sizes is None else (),
             energy_scale=(statistics.rms_forces or 1.0) if sizes is None else sizes.scale,
-            mace_readouts=None if sizes is None else tuple(
-                None if widths is None else tuple(widths) for widths in sizes.readouts),
+            mace_readouts=None
+            if sizes is None
+            else tuple(None if widths is None else tuple(widths) for widths in sizes.readouts),
             mace_gate="silu" if sizes is None else sizes.gate,
-            mace_zbl=None if sizes is None or sizes.zbl is None else (
-                sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
+            mace_zbl=None if sizes is None or sizes.zbl is None else (sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
             r_max=self.backbone.r_max,
         )
 
@@ -129,7 +127,8 @@ class NetworkModel(PolarizationModel):
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
         stages: list[Stage[RadialFeatures]] = [
-            LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))]
+            LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))
+        ]
         stages += [stage for head in chosen if (stage := head.stage()) is not None]
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 
@@ -216,4 +215,5 @@ def _check_known(elements: Sequence[int], known: Sequence[int], path: str) -> No
     if unknown:
         raise ModelError(
             f"{path}: the mace model has not seen {', '.join(chemical_symbols[z] for z in unknown)}; it knows "
-            f"{', '.join(chemical_symbols[z] for z in known)}. Leave out structures with other elements.")
+            f"{', '.join(chemical_symbols[z] for z in known)}. Leave out structures with other elements."
+        )

@@ -38,8 +38,17 @@ _HOME = {
     "predict": "stream",
 }
 
-__all__ = ["MAX_ATOMS", "Summary", "batches", "predict", "predict_files", "read_predictions", "split_outputs", "to_numpy",
-           "unlabelled"]
+__all__ = [
+    "MAX_ATOMS",
+    "Summary",
+    "batches",
+    "predict",
+    "predict_files",
+    "read_predictions",
+    "split_outputs",
+    "to_numpy",
+    "unlabelled",
+]
 
 __getattr__, __dir__ = lazy(__name__, _HOME)
 

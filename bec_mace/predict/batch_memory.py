@@ -61,8 +61,12 @@ class BatchMemory:
     def admits(self, n_atoms: int, n_edges: int) -> bool:
         """Whether a batch may grow to this size; the first are small."""
         needed = self.of(n_atoms, n_edges)
-        return (n_atoms <= MOST_ATOMS and needed < self._ceiling and needed <= _GROWTH * self._largest
-                and needed <= _SHARE * free_memory(self.device))
+        return (
+            n_atoms <= MOST_ATOMS
+            and needed < self._ceiling
+            and needed <= _GROWTH * self._largest
+            and needed <= _SHARE * free_memory(self.device)
+        )
 
     def block_size(self, graph: Graph) -> int | None:
         """Atoms in a block for a graph that is alone; None if it fits at once."""

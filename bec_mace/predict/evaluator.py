@@ -61,8 +61,10 @@ class Evaluator:
             if results is not None:
                 return results
             if size == 1:
-                raise ModelError(f"{source}: {graph.n_atoms} atoms with {graph.n_edges} edges do not fit into the memory of "
-                                 f"{self._memory.device}, not even in blocks of one atom; use a machine with more memory")
+                raise ModelError(
+                    f"{source}: {graph.n_atoms} atoms with {graph.n_edges} edges do not fit into the memory of "
+                    f"{self._memory.device}, not even in blocks of one atom; use a machine with more memory"
+                )
             size = max(1, min(_LARGEST_BLOCK, graph.n_atoms) // 2) if size is None else size // 2
             logger.info("%s: does not fit into memory at once, goes on in blocks of %d atoms", source, size)
 

@@ -76,8 +76,9 @@ class ExtxyzPart:
         return path.stat().st_size if path.exists() else 0
 
     @staticmethod
-    def join(parts: Sequence[Path], pieces: Iterator[tuple[int, int, int]], target: Path,
-             description: Mapping[str, Any]) -> None:
+    def join(
+        parts: Sequence[Path], pieces: Iterator[tuple[int, int, int]], target: Path, description: Mapping[str, Any]
+    ) -> None:
         """Put pieces of several files together.
 
         Args:

@@ -62,8 +62,10 @@ class FrameRange:
 
 def _joined(ranges: Sequence[FrameRange]) -> FrameRange:
     sizes = np.concatenate([np.diff(frames.offsets) for frames in ranges])
-    return FrameRange(np.concatenate([[0], np.cumsum(sizes)]),
-                 {name: np.concatenate([frames.arrays[name] for frames in ranges]) for name in ranges[0].arrays})
+    return FrameRange(
+        np.concatenate([[0], np.cumsum(sizes)]),
+        {name: np.concatenate([frames.arrays[name] for frames in ranges]) for name in ranges[0].arrays},
+    )
 
 
 def read_predictions(path: str | Path) -> Iterator[tuple[Frame, dict[str, Any]]]:
@@ -86,8 +88,13 @@ def read_predictions(path: str | Path) -> Iterator[tuple[Frame, dict[str, Any]]]
         for frames in _ranges(file, 0, _length(file)):
             for number in range(len(frames)):
                 one = frames.frames(number, number + 1).arrays
-                frame = Frame(one.pop("atomic_numbers").astype(np.int64), one.pop("positions"), one.pop("cell")[0],
-                              one.pop("pbc")[0], source=f"{path}")
+                frame = Frame(
+                    one.pop("atomic_numbers").astype(np.int64),
+                    one.pop("positions"),
+                    one.pop("cell")[0],
+                    one.pop("pbc")[0],
+                    source=f"{path}",
+                )
                 yield frame, {name: (value if _per(name) == "atom" else value[0]).copy() for name, value in one.items()}
 
 
@@ -116,8 +123,12 @@ class Hdf5Part:
 
     def append(self, frame: Frame, result: Mapping[str, Any]) -> int:
         """Add a frame and give the place behind it; it stays in memory until :meth:`flush`."""
-        arrays = {"atomic_numbers": frame.atomic_numbers.astype(np.uint8), "positions": frame.positions,
-                  "cell": frame.cell[None], "pbc": frame.pbc[None]}
+        arrays = {
+            "atomic_numbers": frame.atomic_numbers.astype(np.uint8),
+            "positions": frame.positions,
+            "cell": frame.cell[None],
+            "pbc": frame.pbc[None],
+        }
         for name, value in result.items():
             arrays[name] = np.asarray(value) if _per(name) == "atom" else np.asarray(value)[None]
         self._waiting.append(FrameRange(np.array([0, len(frame)]), arrays))
@@ -148,8 +159,9 @@ class Hdf5Part:
             return _length(file)
 
     @staticmethod
-    def join(parts: Sequence[Path], pieces: Iterator[tuple[int, int, int]], target: Path,
-             description: Mapping[str, Any]) -> None:
+    def join(
+        parts: Sequence[Path], pieces: Iterator[tuple[int, int, int]], target: Path, description: Mapping[str, Any]
+    ) -> None:
         """Put pieces of several files together.
 
         Args:
@@ -185,9 +197,18 @@ class Hdf5Part:
         for name, rows in frames.arrays.items():
             unit = PROPERTIES[name].unit if name in PROPERTIES else "Å" if name in ("positions", "cell") else ""
             tables[name] = Table(rows.shape[1:], rows.dtype, _ROWS[_per(name)], attributes={"per": _per(name), "unit": unit})
-        return GrowingTables(self._path, tables, _CLOCK, {
-            "format": FORMAT, "format_version": FORMAT_VERSION, "index_order": "polarization_first", **self._description,
-        }, {_CLOCK: np.zeros(1, dtype=np.int64)})
+        return GrowingTables(
+            self._path,
+            tables,
+            _CLOCK,
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "index_order": "polarization_first",
+                **self._description,
+            },
+            {_CLOCK: np.zeros(1, dtype=np.int64)},
+        )
 
 
 class _Reader:

@@ -72,8 +72,10 @@ class PartialRun:
             raise DataError(f"{self.folder}: cannot resume, run.json cannot be read ({error}); delete the folder") from error
         for name, value in self._identity.items():
             if before.get(name) != value:
-                raise DataError(f"{self.folder}: cannot resume, the prediction was started with {name} "
-                                f"{_shown(before.get(name))}, now it is {_shown(value)}; restore it, or delete the folder")
+                raise DataError(
+                    f"{self.folder}: cannot resume, the prediction was started with {name} "
+                    f"{_shown(before.get(name))}, now it is {_shown(value)}; restore it, or delete the folder"
+                )
 
     def create(self) -> None:
         """Make the folder and note what is computed; what an earlier run left that holds nothing is removed."""
@@ -116,8 +118,9 @@ class PartialRun:
         if self.n_processes > 1:
             source = self.folder / f"joined{self.form.suffix}"
             used = [rank for rank in range(self.n_processes) if len(journals[rank])]
-            self.form.join([self.data(rank) for rank in used], _pieces([journals[rank] for rank in used]), source,
-                           self.description)
+            self.form.join(
+                [self.data(rank) for rank in used], _pieces([journals[rank] for rank in used]), source, self.description
+            )
         source.replace(self.output)
         self._remove()
 
@@ -127,7 +130,7 @@ class PartialRun:
             self._remove()
 
     def _remove(self) -> None:
-        for path in (self.folder.iterdir() if self.folder.is_dir() else ()):
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.suffix in (".journal", ".json", ".partial", ".new", self.form.suffix):
                 path.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -171,11 +174,15 @@ class Part:
             if record is None:
                 yield unit
             elif (int(record["number"]), int(record["digest"])) != (unit.number, _number(unit.digest)):
-                raise DataError(f"{self._run.folder}: cannot resume, the structures up to {unit.sources[-1].source} are not "
-                                "those that the prediction was started with; restore the files, or delete the folder")
+                raise DataError(
+                    f"{self._run.folder}: cannot resume, the structures up to {unit.sources[-1].source} are not "
+                    "those that the prediction was started with; restore the files, or delete the folder"
+                )
         if next(done, None) is not None:
-            raise DataError(f"{self._run.folder}: cannot resume, there are fewer structures than are predicted already; "
-                            "restore the files, or delete the folder")
+            raise DataError(
+                f"{self._run.folder}: cannot resume, there are fewer structures than are predicted already; "
+                "restore the files, or delete the folder"
+            )
 
     def append(self, done: Done) -> None:
         """Add a unit; it is on the disk a second later, or after :meth:`commit`."""

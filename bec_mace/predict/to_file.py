@@ -153,8 +153,9 @@ def _wait(processes: Processes, run: PartialRun) -> None:
     try:
         processes.barrier()
     except RuntimeError as error:
-        raise DataError(f"{run.folder}: another process has ended before its work was done; what was written is kept, go on "
-                        "with --resume") from error
+        raise DataError(
+            f"{run.folder}: another process has ended before its work was done; what was written is kept, go on with --resume"
+        ) from error
 
 
 def _count(run: PartialRun) -> tuple[int, int]:
@@ -182,13 +183,22 @@ def _identity(model: PolarizationModel, properties: Collection[str], batch_size:
     for tensor_name, tensor in sorted(model.own_tensors().items()):
         digest.update(tensor_name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
-    return {"model": digest.hexdigest(), "properties": list(properties), "precision": _precision(model),
-            "batch_size": "auto" if batch_size is None else batch_size}
+    return {
+        "model": digest.hexdigest(),
+        "properties": list(properties),
+        "precision": _precision(model),
+        "batch_size": "auto" if batch_size is None else batch_size,
+    }
 
 
 def _description(model: PolarizationModel, name: str, paths: Collection[Path]) -> dict[str, Any]:
-    return {"package_version": __version__, "model": name, "precision": _precision(model),
-            "heads": list(model.heads), "structures": [str(path) for path in paths]}
+    return {
+        "package_version": __version__,
+        "model": name,
+        "precision": _precision(model),
+        "heads": list(model.heads),
+        "structures": [str(path) for path in paths],
+    }
 
 
 def _precision(model: PolarizationModel) -> str:

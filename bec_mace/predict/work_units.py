@@ -47,8 +47,9 @@ class Unit:
         return sum(len(source) for source in self.sources)
 
 
-def divide(sources: Iterable[Source], batch_size: int | str | None, max_atoms: int | None = None,
-           digests: bool = False) -> Iterator[Unit]:
+def divide(
+    sources: Iterable[Source], batch_size: int | str | None, max_atoms: int | None = None, digests: bool = False
+) -> Iterator[Unit]:
     """Divide a stream into units.
 
     Args:
@@ -76,8 +77,9 @@ def batches(items: Iterable[Sized], batch_size: int | None, max_atoms: int | Non
     batch: list[Sized] = []
     n_atoms = 0
     for item in items:
-        full = ((max_atoms is not None and n_atoms + len(item) > max_atoms)
-                or (batch_size is not None and len(batch) >= batch_size))
+        full = (max_atoms is not None and n_atoms + len(item) > max_atoms) or (
+            batch_size is not None and len(batch) >= batch_size
+        )
         if batch and full:
             yield batch
             batch, n_atoms = [], 0

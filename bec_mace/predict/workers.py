@@ -49,8 +49,9 @@ def default_workers(device: torch.device, n_processes: int = 1) -> int:
     return max(0, min(_MOST_WORKERS, cores // n_processes - 1))
 
 
-def prepared(units: Iterable[Unit], r_max: float, workers: int | None = 0,
-             ahead: Callable[[], int] = lambda: 0) -> Generator[Prepared, None, None]:
+def prepared(
+    units: Iterable[Unit], r_max: float, workers: int | None = 0, ahead: Callable[[], int] = lambda: 0
+) -> Generator[Prepared, None, None]:
     """Units with neighbour lists, in order.
 
     What comes before a unit that cannot be read or used is given before its error is raised.
@@ -75,8 +76,10 @@ def prepared(units: Iterable[Unit], r_max: float, workers: int | None = 0,
     try:
         yield from _in_order(executor, iter(units), r_max, lambda: 2 * (workers or 1) + ahead())
     except BrokenProcessPool as error:
-        raise DataError("a process that finds neighbours died, for lack of memory or because a script calls predict without "
-                        "`if __name__ == '__main__':`; set workers to 0 to work without such processes") from error
+        raise DataError(
+            "a process that finds neighbours died, for lack of memory or because a script calls predict without "
+            "`if __name__ == '__main__':`; set workers to 0 to work without such processes"
+        ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -108,5 +111,4 @@ def _executor(workers: int | None) -> Executor:
     # A forked process would hold the parent's threads and device; a new one has nothing but this package.
     # Ctrl-C is for this one, which then ends the others.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal,
-                               initargs=(signal.SIGINT, signal.SIG_IGN))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))

@@ -116,8 +116,9 @@ def correlate(current: np.ndarray, n_lags: int) -> np.ndarray:
     return np.array(result)
 
 
-def spectral_density(correlation: np.ndarray, sampling_interval: float, spacing: float, n_points: int,
-                     window: str) -> np.ndarray:
+def spectral_density(
+    correlation: np.ndarray, sampling_interval: float, spacing: float, n_points: int, window: str
+) -> np.ndarray:
     """Transform correlation functions, S(w) of the module.
 
     Args:

@@ -69,24 +69,33 @@ class Currents:
 
     def __post_init__(self) -> None:
         rows = len(self.time)
-        for name, shape in (("time", (rows,)), ("current", (rows, len(self.elements), 3)), ("temperature", (rows,)),
-                            ("volume", (rows,))):
+        for name, shape in (
+            ("time", (rows,)),
+            ("current", (rows, len(self.elements), 3)),
+            ("temperature", (rows,)),
+            ("volume", (rows,)),
+        ):
             if getattr(self, name).shape != shape:
                 raise SpectrumError(f"{self.source}: {name} must have shape {shape}, got {getattr(self, name).shape}")
         if not self.elements:
             raise SpectrumError(f"{self.source}: no elements; name the element of every column of the current")
         if not (np.isfinite(self.sampling_interval_fs) and self.sampling_interval_fs > 0):
-            raise SpectrumError(f"{self.source}: the sampling interval must be a positive time in fs, "
-                                f"got {self.sampling_interval_fs}")
+            raise SpectrumError(
+                f"{self.source}: the sampling interval must be a positive time in fs, got {self.sampling_interval_fs}"
+            )
         bad = ~(np.isfinite(self.time) & np.isfinite(self.current).all(axis=(1, 2)))
         if bad.any():
-            raise SpectrumError(f"{self.source}: row {int(np.argmax(bad))} holds a time or a current that is not finite; "
-                                "the run exploded or the file is damaged")
+            raise SpectrumError(
+                f"{self.source}: row {int(np.argmax(bad))} holds a time or a current that is not finite; "
+                "the run exploded or the file is damaged"
+            )
         uneven = np.abs(np.diff(self.time) / self.sampling_interval_fs - 1.0) > _UNEVEN
         if uneven.any():
             row = int(np.argmax(uneven))
-            raise SpectrumError(f"{self.source}: rows {row} and {row + 1} are {self.time[row + 1] - self.time[row]:g} fs "
-                                f"apart, others {self.sampling_interval_fs:g} fs; spectra need equal intervals")
+            raise SpectrumError(
+                f"{self.source}: rows {row} and {row + 1} are {self.time[row + 1] - self.time[row]:g} fs "
+                f"apart, others {self.sampling_interval_fs:g} fs; spectra need equal intervals"
+            )
 
     def __len__(self) -> int:
         return len(self.time)
@@ -99,11 +108,14 @@ class Currents:
         """
         first = int(np.ceil(skip_fs / self.sampling_interval_fs - 1e-6))
         if first >= len(self):
-            raise SpectrumError(f"{self.source}: has {len(self)} rows, {len(self) * self.sampling_interval_fs:g} fs; "
-                                f"skipping {skip_fs:g} fs leaves none")
+            raise SpectrumError(
+                f"{self.source}: has {len(self)} rows, {len(self) * self.sampling_interval_fs:g} fs; "
+                f"skipping {skip_fs:g} fs leaves none"
+            )
         rows = slice(first, None)
-        return replace(self, time=self.time[rows], current=self.current[rows], temperature=self.temperature[rows],
-                       volume=self.volume[rows])
+        return replace(
+            self, time=self.time[rows], current=self.current[rows], temperature=self.temperature[rows], volume=self.volume[rows]
+        )
 
     @classmethod
     def read(cls, path: str | Path) -> Currents:
@@ -143,8 +155,16 @@ class Currents:
 
         def write(temporary: Path) -> None:
             counts = self.counts or (0,) * len(self.elements)
-            with CurrentsWriter(temporary, self.elements, counts, self.sampling_interval_fs, model, head_set,
-                                method=self.method, flush_every=_CHUNK) as writer:
+            with CurrentsWriter(
+                temporary,
+                self.elements,
+                counts,
+                self.sampling_interval_fs,
+                model,
+                head_set,
+                method=self.method,
+                flush_every=_CHUNK,
+            ) as writer:
                 for row in zip(self.time, self.current, self.temperature, self.volume, strict=True):
                     writer.append(*row, potential_energy=np.nan, kinetic_energy=np.nan, field=(self.field, 0.0, 0.0))
 
@@ -174,14 +194,36 @@ class CurrentsWriter:
             system or another sampling interval.
     """
 
-    def __init__(self, path: str | Path, elements: Sequence[str], counts: Sequence[int], sampling_interval_fs: float,
-                 model: str = "", head_set: str = "", temperature_K: float = float("nan"), resume: bool = False,
-                 flush_every: int = 100, method: str = VELOCITIES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        elements: Sequence[str],
+        counts: Sequence[int],
+        sampling_interval_fs: float,
+        model: str = "",
+        head_set: str = "",
+        temperature_K: float = float("nan"),
+        resume: bool = False,
+        flush_every: int = 100,
+        method: str = VELOCITIES,
+    ) -> None:
         self.path = Path(path)
-        self._attrs = {**_attributes(elements, counts, sampling_interval_fs), "model": model, "head_set": head_set,
-                       "temperature_K": float(temperature_K), "method": method}
-        self._shapes = {"current": (len(elements), 3), "temperature": (), "volume": (), "potential_energy": (),
-                        "kinetic_energy": (), "field": (3,), "time": ()}
+        self._attrs = {
+            **_attributes(elements, counts, sampling_interval_fs),
+            "model": model,
+            "head_set": head_set,
+            "temperature_K": float(temperature_K),
+            "method": method,
+        }
+        self._shapes = {
+            "current": (len(elements), 3),
+            "temperature": (),
+            "volume": (),
+            "potential_energy": (),
+            "kinetic_energy": (),
+            "field": (3,),
+            "time": (),
+        }
         self._flush_every = flush_every
         self._buffer: list[dict[str, np.ndarray]] = []
         if self.path.exists() and not resume:
@@ -199,8 +241,16 @@ class CurrentsWriter:
         """Number of rows, those in memory included."""
         return self._tables.length("time") + len(self._buffer)
 
-    def append(self, time: float, current: np.ndarray, temperature: float, volume: float, potential_energy: float,
-               kinetic_energy: float, field: np.ndarray | Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    def append(
+        self,
+        time: float,
+        current: np.ndarray,
+        temperature: float,
+        volume: float,
+        potential_energy: float,
+        kinetic_energy: float,
+        field: np.ndarray | Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
         """Add one row.
 
         Args:
@@ -215,8 +265,15 @@ class CurrentsWriter:
         Raises:
             SpectrumError: If a value has the wrong shape.
         """
-        values = {"time": time, "current": current, "temperature": temperature, "volume": volume,
-                  "potential_energy": potential_energy, "kinetic_energy": kinetic_energy, "field": field}
+        values = {
+            "time": time,
+            "current": current,
+            "temperature": temperature,
+            "volume": volume,
+            "potential_energy": potential_energy,
+            "kinetic_energy": kinetic_energy,
+            "field": field,
+        }
         row = {name: np.array(value, dtype=np.float64) for name, value in values.items()}
         for name, shape in self._shapes.items():
             if row[name].shape != shape:
@@ -258,8 +315,10 @@ class CurrentsWriter:
             for name in ("elements", "counts", "sampling_interval_fs"):
                 in_file, of_run = _plain(file.attrs[name]), _plain(self._attrs[name])
                 if in_file != of_run:
-                    raise SpectrumError(f"{self.path}: {name} of the file is {in_file}, of this run {of_run}; "
-                                        "resume with the structure and the stride that the run began with")
+                    raise SpectrumError(
+                        f"{self.path}: {name} of the file is {in_file}, of this run {of_run}; "
+                        "resume with the structure and the stride that the run began with"
+                    )
             rows = complete_rows(file["time"], np.nan)
             return {name: file[name][:rows] for name in self._shapes}
 
@@ -280,8 +339,9 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
-            raise SpectrumError(f"{path}: the folder has no {FILE_NAME}; name a folder that `bec-mace md` made, "
-                                "or a trajectory with --model")
+            raise SpectrumError(
+                f"{path}: the folder has no {FILE_NAME}; name a folder that `bec-mace md` made, or a trajectory with --model"
+            )
         return path / FILE_NAME
     if not path.is_file():
         raise SpectrumError(f"{path}: no such file or folder")
@@ -291,13 +351,21 @@ def find(path: str | Path) -> Path:
 def _attributes(elements: Sequence[str], counts: Sequence[int], sampling_interval_fs: float) -> dict[str, Any]:
     numbers = [atomic_numbers.get(symbol, 0) for symbol in elements]
     if not elements or 0 in numbers or numbers != sorted(set(numbers)) or len(counts) != len(numbers):
-        raise SpectrumError(f"currents: elements must be chemical symbols in ascending order of atomic number, with one "
-                            f"count each; got {list(elements)} and counts {list(counts)}")
+        raise SpectrumError(
+            f"currents: elements must be chemical symbols in ascending order of atomic number, with one "
+            f"count each; got {list(elements)} and counts {list(counts)}"
+        )
     if not (np.isfinite(sampling_interval_fs) and sampling_interval_fs > 0):
         raise SpectrumError(f"currents: the sampling interval must be a positive time in fs, got {sampling_interval_fs}")
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, "units": "e Å/fs", "elements": list(elements),
-            "n_atoms": int(sum(counts)), "counts": np.array(counts, dtype=np.int64),
-            "sampling_interval_fs": float(sampling_interval_fs)}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "units": "e Å/fs",
+        "elements": list(elements),
+        "n_atoms": int(sum(counts)),
+        "counts": np.array(counts, dtype=np.int64),
+        "sampling_interval_fs": float(sampling_interval_fs),
+    }
 
 
 def _open(path: Path) -> h5py.File:

@@ -72,8 +72,7 @@ def quantum_factor(wavenumber: np.ndarray, temperature: float, correction: str) 
         SpectrumError: If there is no such correction.
     """
     if correction not in QUANTUM_CORRECTIONS:
-        raise SpectrumError(f"quantum correction {correction!r} is not known; "
-                            f"choose one of {', '.join(QUANTUM_CORRECTIONS)}")
+        raise SpectrumError(f"quantum correction {correction!r} is not known; choose one of {', '.join(QUANTUM_CORRECTIONS)}")
     if correction == "harmonic":
         return np.ones_like(wavenumber)
     x = PLANCK * SPEED_OF_LIGHT * np.asarray(wavenumber, dtype=np.float64) / (BOLTZMANN * temperature)
@@ -104,14 +103,17 @@ def kramers_kronig(wavenumber: np.ndarray, loss: np.ndarray, epsilon_infinity: f
     """
     wavenumber, loss = np.asarray(wavenumber, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if wavenumber.ndim != 1 or len(wavenumber) < 3 or loss.shape[-1:] != wavenumber.shape:
-        raise SpectrumError(f"Kramers-Kronig needs as many values as wavenumbers, at least 3; got shapes {loss.shape} "
-                            f"and {wavenumber.shape}")
+        raise SpectrumError(
+            f"Kramers-Kronig needs as many values as wavenumbers, at least 3; got shapes {loss.shape} and {wavenumber.shape}"
+        )
     spacing = (wavenumber[-1] - wavenumber[0]) / (len(wavenumber) - 1)
     first = round(wavenumber[0] / spacing) if spacing > 0 else -1
     if first not in (0, 1) or not np.allclose(wavenumber, spacing * (first + np.arange(len(wavenumber))), atol=1e-4 * spacing):
-        raise SpectrumError("Kramers-Kronig needs evenly spaced wavenumbers that begin at zero or one spacing above; "
-                            f"got {wavenumber[:3].tolist()} ... {wavenumber[-1]:g} cm^-1")
-    product = (wavenumber * loss)[..., 1 - first:]
+        raise SpectrumError(
+            "Kramers-Kronig needs evenly spaced wavenumbers that begin at zero or one spacing above; "
+            f"got {wavenumber[:3].tolist()} ... {wavenumber[-1]:g} cm^-1"
+        )
+    product = (wavenumber * loss)[..., 1 - first :]
     # An even function without a slope at zero: a parabola through the first two points.
     origin = (4.0 * product[..., :1] - product[..., 1:2]) / 3.0
     even = np.concatenate([product[..., ::-1], origin, product], axis=-1)
@@ -120,8 +122,8 @@ def kramers_kronig(wavenumber: np.ndarray, loss: np.ndarray, epsilon_infinity: f
     # Node m of the sum has the kernel at m - k; the convolution runs over k - m, where the odd kernel changes sign.
     integral = -fftconvolve(even, np.broadcast_to(kernel, (*even.shape[:-1], len(kernel))), mode="full", axes=-1)
     real = np.full_like(loss, np.nan)
-    positive = integral[..., 3 * n + 1: 4 * n + 1]
-    real[..., 1 - first:] = epsilon_infinity + positive / (np.pi * wavenumber[1 - first:])
+    positive = integral[..., 3 * n + 1 : 4 * n + 1]
+    real[..., 1 - first :] = epsilon_infinity + positive / (np.pi * wavenumber[1 - first :])
     return real
 
 

@@ -58,8 +58,15 @@ def to_dict(spectrum: Spectrum, prominence: float = PROMINENCE) -> dict[str, Any
     return {
         "meta": spectrum.meta,
         "area_cm-2": spectrum.area(),
-        "peaks": [{"wavenumber_cm-1": peak.wavenumber, "n_alpha_cm-1": peak.height, "standard_error_cm-1": _known(peak.error),
-                   "prominence_cm-1": peak.prominence} for peak in find_peaks(spectrum, prominence)],
+        "peaks": [
+            {
+                "wavenumber_cm-1": peak.wavenumber,
+                "n_alpha_cm-1": peak.height,
+                "standard_error_cm-1": _known(peak.error),
+                "prominence_cm-1": peak.prominence,
+            }
+            for peak in find_peaks(spectrum, prominence)
+        ],
         "columns": {name: [_known(value) for value in values.tolist()] for name, values in columns(spectrum).items()},
     }
 

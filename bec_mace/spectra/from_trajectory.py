@@ -94,8 +94,9 @@ def frame_interval(path: str | Path, time_step: float | None = None) -> float:
     stated = times[1] - times[0] if len(times) == 2 else None
     interval = stated if time_step is None else time_step
     if interval is None:
-        raise SpectrumError(f"{path}: does not say how far apart its frames are; give the time step between them in fs "
-                            "(--time-step)")
+        raise SpectrumError(
+            f"{path}: does not say how far apart its frames are; give the time step between them in fs (--time-step)"
+        )
     if stated is not None and abs(stated - interval) > 1e-3 * interval:
         raise SpectrumError(f"{path}: its frames are {stated:g} fs apart, not {interval:g}; leave the time step out")
     return float(interval)
@@ -149,15 +150,21 @@ def currents_from_trajectory(
         raise SpectrumError(f"{path}: all velocities are zero; remove them to use differences of positions")
     start = 0 if has_velocities else 1
     return Currents(
-        time=time_step * (start + np.arange(len(rows))), current=np.array(rows), temperature=temperature,
-        volume=volume, elements=tuple(chemical_symbols[number] for number in numbers),
-        sampling_interval_fs=time_step, source=str(path), method=VELOCITIES if has_velocities else DIFFERENCES,
+        time=time_step * (start + np.arange(len(rows))),
+        current=np.array(rows),
+        temperature=temperature,
+        volume=volume,
+        elements=tuple(chemical_symbols[number] for number in numbers),
+        sampling_interval_fs=time_step,
+        source=str(path),
+        method=VELOCITIES if has_velocities else DIFFERENCES,
         counts=tuple(int(count) for count in members.sum(axis=1)),
     )
 
 
-def _with_charges(steps: Iterator[_Step], model: PolarizationModel,
-                  batch_size: int | None) -> Iterator[tuple[_Step, np.ndarray]]:
+def _with_charges(
+    steps: Iterator[_Step], model: PolarizationModel, batch_size: int | None
+) -> Iterator[tuple[_Step, np.ndarray]]:
     """Every step with its Born effective charges, of shape (n_atoms, 3, 3)."""
     from bec_mace.predict import predict
 
@@ -178,8 +185,10 @@ def _same_atoms(structures: Iterable[Atoms], path: Path) -> Iterator[Atoms]:
     for number, atoms in enumerate(structures):
         first = atoms.numbers if first is None else first
         if not np.array_equal(atoms.numbers, first):
-            raise SpectrumError(f"{path}, frame {number}: has other atoms, or another order of atoms, than frame 0; "
-                                "a current follows the same atoms")
+            raise SpectrumError(
+                f"{path}, frame {number}: has other atoms, or another order of atoms, than frame 0; "
+                "a current follows the same atoms"
+            )
         yield atoms
 
 
@@ -191,8 +200,10 @@ def _find_velocities(atoms: Atoms, path: Path, unit: str | None) -> np.ndarray |
     for name in _COLUMNS:
         if name in atoms.arrays:
             if unit is None:
-                raise SpectrumError(f"{path}: has a column {name!r} whose unit is not known; "
-                                    f"name it with --velocity-unit ({', '.join(VELOCITY_UNITS)})")
+                raise SpectrumError(
+                    f"{path}: has a column {name!r} whose unit is not known; "
+                    f"name it with --velocity-unit ({', '.join(VELOCITY_UNITS)})"
+                )
             return atoms.arrays[name] * VELOCITY_UNITS[unit]
     return None
 

@@ -123,8 +123,10 @@ class Settings:
         if not (np.isfinite(self.skip_fs) and self.skip_fs >= 0):
             raise SpectrumError(f"skip_fs must not be negative, got {self.skip_fs}")
         if self.spacing is not None and self.spacing > self.resolution:
-            raise SpectrumError(f"spacing {self.spacing:g} cm^-1 is wider than the resolution, {self.resolution:g} cm^-1; "
-                                "lines would be lost between the points")
+            raise SpectrumError(
+                f"spacing {self.spacing:g} cm^-1 is wider than the resolution, {self.resolution:g} cm^-1; "
+                "lines would be lost between the points"
+            )
 
 
 def infrared_spectrum(runs: Currents | Sequence[Currents], **settings: Any) -> Spectrum:
@@ -146,8 +148,10 @@ def infrared_spectrum(runs: Currents | Sequence[Currents], **settings: Any) -> S
         raise SpectrumError("no currents: name at least one run")
     for run in runs[1:]:
         if run.elements != runs[0].elements:
-            raise SpectrumError(f"{run.source}: has the elements {', '.join(run.elements)}, {runs[0].source} has "
-                                f"{', '.join(runs[0].elements)}; average runs of one system only")
+            raise SpectrumError(
+                f"{run.source}: has the elements {', '.join(run.elements)}, {runs[0].source} has "
+                f"{', '.join(runs[0].elements)}; average runs of one system only"
+            )
     spacing = options.spacing or options.resolution / 4.0
     limit = min(_limit(run) for run in runs)
     last = min(MAX_WAVENUMBER, limit) if options.max_wavenumber is None else options.max_wavenumber
@@ -156,8 +160,10 @@ def infrared_spectrum(runs: Currents | Sequence[Currents], **settings: Any) -> S
         logger.warning(f"{source}: the spectrum ends at {limit:.0f} cm^-1, as far as the sampling reaches")
     if last > limit * (1.0 + 1e-9):
         run = min(runs, key=_limit)
-        raise SpectrumError(f"{run.source}: rows every {run.sampling_interval_fs:g} fs tell wavenumbers up to {limit:.0f} "
-                            f"cm^-1 apart ({run.method}), {last:.0f} cm^-1 were asked for; sample more often")
+        raise SpectrumError(
+            f"{run.source}: rows every {run.sampling_interval_fs:g} fs tell wavenumbers up to {limit:.0f} "
+            f"cm^-1 apart ({run.method}), {last:.0f} cm^-1 were asked for; sample more often"
+        )
     n_points = int(last / spacing * (1.0 + 1e-9))
     if n_points < 1:
         raise SpectrumError(f"no wavenumber between {spacing:g} (one spacing) and {last:g} cm^-1; use a smaller spacing")
@@ -173,8 +179,10 @@ def _prepare(run: Currents, options: Settings) -> Currents:
     if span <= length + run.sampling_interval_fs:
         finest = options.resolution * length / max(span - run.sampling_interval_fs, 1e-9)
         hint = f"ask for a resolution above {finest:.3g} cm^-1" if len(run) > 2 else "it has too few rows"
-        raise SpectrumError(f"{run.source}: {span:g} fs are shorter than the correlation of {length:.0f} fs that a "
-                            f"resolution of {options.resolution:g} cm^-1 ({options.window} window) needs; {hint}")
+        raise SpectrumError(
+            f"{run.source}: {span:g} fs are shorter than the correlation of {length:.0f} fs that a "
+            f"resolution of {options.resolution:g} cm^-1 ({options.window} window) needs; {hint}"
+        )
     changes: dict[str, Any] = {}
     for name in ("temperature", "volume"):
         given = getattr(options, name)
@@ -185,8 +193,10 @@ def _prepare(run: Currents, options: Settings) -> Currents:
     if options.subtract_mean:
         changes["current"] = run.current - run.current.mean(axis=0)
     if run.field > 0:
-        logger.warning(f"{run.source}: ran in a field of up to {run.field:g} V/Å; the spectrum is of equilibrium only "
-                       "as far as the field does not disturb it")
+        logger.warning(
+            f"{run.source}: ran in a field of up to {run.field:g} V/Å; the spectrum is of equilibrium only "
+            "as far as the field does not disturb it"
+        )
     return replace(run, **changes)
 
 
@@ -202,8 +212,10 @@ def _run_blocks(run: Currents, options: Settings, spacing: float, n_points: int)
     if count is None:
         count = int(np.clip(len(run) / (_LENGTHS_PER_BLOCK * max(n_lags, 1)), 1, MAX_BLOCKS))
     if len(run) // count <= n_lags:
-        raise SpectrumError(f"{run.source}: {count} blocks of {len(run) // count} rows are shorter than the correlation of "
-                            f"{n_lags} rows; ask for at most {max(len(run) // (n_lags + 1), 1)} blocks or a coarser resolution")
+        raise SpectrumError(
+            f"{run.source}: {count} blocks of {len(run) // count} rows are shorter than the correlation of "
+            f"{n_lags} rows; ask for at most {max(len(run) // (n_lags + 1), 1)} blocks or a coarser resolution"
+        )
     temperature, volume = float(run.temperature[0]), float(run.volume[0])
     # The whole band, for Kramers and Kronig: eps' feels absorption beyond the last wavenumber that is shown.
     band = spacing * np.arange(max(int(_limit(run) / spacing * (1.0 + 1e-9)), n_points, 3) + 1)
@@ -218,19 +230,26 @@ def _run_blocks(run: Currents, options: Settings, spacing: float, n_points: int)
     loss = dielectric_loss(band[1:], total[:, 1:])
     real = kramers_kronig(band[1:], loss, options.epsilon_infinity)
     shown = slice(1, n_points + 1)
-    return {"weight": np.array([float(len(part)) for part in parts]) * run.sampling_interval_fs,
-            "shares": shares[:, :, shown], "loss": loss[:, :n_points], "real": real[:, :n_points]}
+    return {
+        "weight": np.array([float(len(part)) for part in parts]) * run.sampling_interval_fs,
+        "shares": shares[:, :, shown],
+        "loss": loss[:, :n_points],
+        "real": real[:, :n_points],
+    }
 
 
 def _warn_of_folding(run: Currents, band: np.ndarray, total: np.ndarray) -> None:
     share = total[band > 0.9 * band[-1]].sum() / max(total.sum(), 1e-300)
     if share > _FOLDED and run.method != DIFFERENCES:
-        logger.warning(f"{run.source}: {share:.0%} of the absorption lies just below the Nyquist wavenumber, "
-                       f"{band[-1]:.0f} cm^-1; rows every {run.sampling_interval_fs:g} fs are too few, lines fold back")
+        logger.warning(
+            f"{run.source}: {share:.0%} of the absorption lies just below the Nyquist wavenumber, "
+            f"{band[-1]:.0f} cm^-1; rows every {run.sampling_interval_fs:g} fs are too few, lines fold back"
+        )
 
 
-def _average(blocks: Sequence[Mapping[str, np.ndarray]], runs: Sequence[Currents], options: Settings,
-             wavenumber: np.ndarray) -> Spectrum:
+def _average(
+    blocks: Sequence[Mapping[str, np.ndarray]], runs: Sequence[Currents], options: Settings, wavenumber: np.ndarray
+) -> Spectrum:
     names = pairs(runs[0].elements)
     pooled = {key: np.concatenate([block[key] for block in blocks]) for key in ("weight", "shares", "loss", "real")}
     shares, share_errors = _mean_and_error(pooled["shares"], pooled["weight"])
@@ -240,8 +259,14 @@ def _average(blocks: Sequence[Mapping[str, np.ndarray]], runs: Sequence[Currents
     of_runs = np.stack([np.average(block["shares"].sum(axis=1), axis=0, weights=block["weight"]) for block in blocks])
     _, runs_error = _mean_and_error(of_runs, np.array([block["weight"].sum() for block in blocks]))
     return Spectrum(
-        wavenumber=wavenumber, n_alpha=shares.sum(axis=0), n_alpha_error=total_error, n_alpha_error_runs=runs_error,
-        epsilon_imaginary=loss, epsilon_imaginary_error=loss_error, epsilon_real=real, epsilon_real_error=real_error,
+        wavenumber=wavenumber,
+        n_alpha=shares.sum(axis=0),
+        n_alpha_error=total_error,
+        n_alpha_error_runs=runs_error,
+        epsilon_imaginary=loss,
+        epsilon_imaginary_error=loss_error,
+        epsilon_real=real,
+        epsilon_real_error=real_error,
         contributions=dict(zip(names, shares, strict=True)),
         contribution_errors=dict(zip(names, share_errors, strict=True)),
         meta=_meta(runs, options, [len(block["weight"]) for block in blocks]),

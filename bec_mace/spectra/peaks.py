@@ -52,11 +52,15 @@ def find_peaks(spectrum: Spectrum, prominence: float = PROMINENCE) -> list[Peak]
     for index, height in zip(indices, features["prominences"], strict=True):
         if height < _SIGNIFICANT * spectrum.n_alpha_error[index]:
             continue
-        before, top, after = y[index - 1: index + 2]
+        before, top, after = y[index - 1 : index + 2]
         curvature = before - 2.0 * top + after
         shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-        peaks.append(Peak(
-            wavenumber=float(x[index] + shift * (x[1] - x[0])), height=float(top - 0.25 * (before - after) * shift),
-            error=float(spectrum.n_alpha_error[index]), prominence=float(height),
-        ))
+        peaks.append(
+            Peak(
+                wavenumber=float(x[index] + shift * (x[1] - x[0])),
+                height=float(top - 0.25 * (before - after) * shift),
+                error=float(spectrum.n_alpha_error[index]),
+                prominence=float(height),
+            )
+        )
     return peaks

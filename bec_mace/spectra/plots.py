@@ -23,8 +23,13 @@ _LABEL = 0.06
 _COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:cyan")
 
 
-def plot_spectrum(spectrum: Spectrum, path: str | Path, reference: Curve | None = None, reference_label: str = "reference",
-                  peaks: Sequence[Peak] = ()) -> None:
+def plot_spectrum(
+    spectrum: Spectrum,
+    path: str | Path,
+    reference: Curve | None = None,
+    reference_label: str = "reference",
+    peaks: Sequence[Peak] = (),
+) -> None:
     """Draw absorption with its standard error, and the shares of pairs of elements.
 
     Args:
@@ -48,8 +53,9 @@ def plot_spectrum(spectrum: Spectrum, path: str | Path, reference: Curve | None 
     save_figure(figure, path)
 
 
-def plot_overlay(spectra: Mapping[str, Spectrum], path: str | Path, reference: Curve | None = None,
-                 reference_label: str = "reference") -> None:
+def plot_overlay(
+    spectra: Mapping[str, Spectrum], path: str | Path, reference: Curve | None = None, reference_label: str = "reference"
+) -> None:
     """Draw the absorption of several spectra, each with its standard error.
 
     Args:
@@ -98,5 +104,13 @@ def _mark(axes: Axes, peaks: Sequence[Peak]) -> None:
     for peak in sorted(peaks, key=lambda peak: -peak.height):
         if all(abs(peak.wavenumber - other) > room for other in marked):
             marked.append(peak.wavenumber)
-            axes.annotate(f"{peak.wavenumber:.0f}", (peak.wavenumber, peak.height), xytext=(0, 5), zorder=5, fontsize=9,
-                          textcoords="offset points", ha="center", path_effects=[withStroke(linewidth=3, foreground="white")])
+            axes.annotate(
+                f"{peak.wavenumber:.0f}",
+                (peak.wavenumber, peak.height),
+                xytext=(0, 5),
+                zorder=5,
+                fontsize=9,
+                textcoords="offset points",
+                ha="center",
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )

@@ -51,8 +51,9 @@ class GrowingTables:
         rows: Rows that are there from the beginning, by name of the table.
     """
 
-    def __init__(self, path: Path, tables: Mapping[str, Table], clock: str, attributes: Mapping[str, Any],
-                 rows: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, path: Path, tables: Mapping[str, Table], clock: str, attributes: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+    ) -> None:
         self._path, self._clock = path, clock
         self._temporary = path.with_name(f".partial-{path.name}")
         # What a killed run left under the temporary name is overwritten.
@@ -60,8 +61,13 @@ class GrowingTables:
         self._file.attrs.update(attributes)
         for name, table in tables.items():
             dataset = self._file.create_dataset(
-                name, shape=(0, *table.shape), maxshape=(None, *table.shape), chunks=(table.chunk, *table.shape),
-                dtype=table.dtype, fillvalue=table.missing)
+                name,
+                shape=(0, *table.shape),
+                maxshape=(None, *table.shape),
+                chunks=(table.chunk, *table.shape),
+                dtype=table.dtype,
+                fillvalue=table.missing,
+            )
             dataset.attrs.update(table.attributes)
             self._grow(name, rows.get(name, np.empty((0, *table.shape))))
         self._file.swmr_mode = True

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "CheckError", "copy_model", "make_model", "oracle"]
 
-__getattr__, __dir__ = lazy(__name__, {
-    "CHECKS": "physics", "CheckError": "physics", "oracle": "oracle", "copy_model": "small_models",
-    "make_model": "small_models"})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "CHECKS": "physics",
+        "CheckError": "physics",
+        "oracle": "oracle",
+        "copy_model": "small_models",
+        "make_model": "small_models",
+    },
+)

@@ -63,9 +63,13 @@ def build_cluster(frame: Frame, r_max: float, radius: float) -> Cluster:
     sender, receiver = np.concatenate([pairs, pairs[:, ::-1]]).T.copy()
     return Cluster(
         positions=torch.tensor(positions, dtype=torch.float64, requires_grad=True),
-        atomic_numbers=torch.tensor(frame.atomic_numbers[owner]), owner=torch.tensor(owner),
-        distance=torch.tensor(distance), n_home=len(home),
-        sender=torch.tensor(sender, dtype=torch.int64), receiver=torch.tensor(receiver, dtype=torch.int64))
+        atomic_numbers=torch.tensor(frame.atomic_numbers[owner]),
+        owner=torch.tensor(owner),
+        distance=torch.tensor(distance),
+        n_home=len(home),
+        sender=torch.tensor(sender, dtype=torch.int64),
+        receiver=torch.tensor(receiver, dtype=torch.int64),
+    )
 
 
 def mace_features(
@@ -95,9 +99,7 @@ def mace_features(
     return features, radial
 
 
-def flows(
-    head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor
-) -> Tensor:
+def flows(head: torch.nn.Module, feats: Tensor, vectors: Tensor, radial: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
     """phi_ij of each edge: receiver i, sender j."""
     flow: Any = head.flow
     value = flow.receiver(feats[receiver, 0]) + flow.sender(feats[sender, 0])
@@ -147,7 +149,7 @@ def respond_to_charges(cluster: Cluster, charges: Tensor, complete: Tensor) -> T
         arms = (cluster.positions - cluster.positions[atom]).detach()
         for axis in range(3):
             moment = (arms[:, axis] * charges)[complete].sum()
-            gradient, = torch.autograd.grad(moment, cluster.positions, retain_graph=True)
+            (gradient,) = torch.autograd.grad(moment, cluster.positions, retain_graph=True)
             rows.append(gradient[atom])
     response = torch.stack(rows).view(cluster.n_home, 3, 3)
     return response + charges[: cluster.n_home, None, None] * torch.eye(3, dtype=response.dtype)
@@ -157,7 +159,7 @@ def respond_to_home(cluster: Cluster, polarization: Tensor) -> Tensor:
     """Differentiate the dipole of the home cell with respect to every image of each atom."""
     rows = []
     for axis in range(3):
-        gradient, = torch.autograd.grad(polarization[axis], cluster.positions, retain_graph=True)
+        (gradient,) = torch.autograd.grad(polarization[axis], cluster.positions, retain_graph=True)
         rows.append(gradient.new_zeros(cluster.n_home, 3).index_add(0, cluster.owner, gradient))
     return torch.stack(rows, dim=1)
 

@@ -39,9 +39,15 @@ def expect(condition: object, message: str) -> None:
 
 def checked_properties(model: PolarizationModel, frames: tuple[Frame, ...]) -> list[str]:
     """The properties that a model gives of these frames, without what depends on the origin or does not turn along."""
-    return [name for name, row in PROPERTIES.items()
-            if name in model.provides and row.is_tensor and not row.modulo_quantum and row.defined != "molecules"
-            and all(row.is_defined(frame.pbc) for frame in frames)]
+    return [
+        name
+        for name, row in PROPERTIES.items()
+        if name in model.provides
+        and row.is_tensor
+        and not row.modulo_quantum
+        and row.defined != "molecules"
+        and all(row.is_defined(frame.pbc) for frame in frames)
+    ]
 
 
 def evaluate(
@@ -74,8 +80,11 @@ def of_atoms(values: Values, atoms: slice | np.ndarray) -> Values:
 
 def of_frames(values: Values, extensive: bool) -> Values:
     """Properties of frames that grow with the cell, or those that do not."""
-    return {name: value for name, value in values.items()
-            if PROPERTIES[name].per == "frame" and PROPERTIES[name].extensive == extensive}
+    return {
+        name: value
+        for name, value in values.items()
+        if PROPERTIES[name].per == "frame" and PROPERTIES[name].extensive == extensive
+    }
 
 
 def move(frame: Frame, positions: np.ndarray, cell: np.ndarray | None = None) -> Frame:
@@ -162,14 +171,22 @@ def repeat(frame: Frame, counts: tuple[int, int, int]) -> Frame:
     shifts = np.array([(i, j, k) for i in range(counts[0]) for j in range(counts[1]) for k in range(counts[2])])
     positions = ((shifts @ frame.cell)[:, None] + frame.positions).reshape(-1, 3)
     return replace(
-        frame, atomic_numbers=np.tile(frame.atomic_numbers, len(shifts)), positions=positions,
-        cell=frame.cell * np.array(counts)[:, None])
+        frame,
+        atomic_numbers=np.tile(frame.atomic_numbers, len(shifts)),
+        positions=positions,
+        cell=frame.cell * np.array(counts)[:, None],
+    )
 
 
 def check_supercell(model: PolarizationModel) -> None:
     """Properties of atoms repeat, as do intensive ones of frames; extensive ones grow with the cell."""
-    cases = [(triclinic_pair(), (2, 1, 1)), (triclinic_pair(), (2, 2, 1)), (triclinic(), (2, 1, 1)),
-             (slab(), (2, 2, 1)), (wire(), (1, 3, 1))]
+    cases = [
+        (triclinic_pair(), (2, 1, 1)),
+        (triclinic_pair(), (2, 2, 1)),
+        (triclinic(), (2, 1, 1)),
+        (slab(), (2, 2, 1)),
+        (wire(), (1, 3, 1)),
+    ]
     for frame, counts in cases:
         n = int(np.prod(counts))
         one, many = evaluate(model, frame), evaluate(model, repeat(frame, counts))
@@ -325,5 +342,6 @@ def _finite_differences(model: PolarizationModel, frame: Frame, atom: int) -> np
 
 
 CHECKS: dict[str, Callable[[PolarizationModel], None]] = {
-    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
+    name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")
+}
 """Every check by name."""

@@ -60,13 +60,21 @@ def make_model(
     """
     small = {"channels": 3, "max_l": 2, "correlation": 2, "num_radial": 4, "radial_mlp": (8,), "readout_mlp": (5,)}
     sizes = {**small, **sizes}
-    config = ModelConfig.model_validate({
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()},
-        "r_max": r_max, "heads": list(heads), "num_interactions": num_interactions,
-        "acoustic_sum_rule": acoustic_sum_rule})
+    config = ModelConfig.model_validate(
+        {
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()},
+            "r_max": r_max,
+            "heads": list(heads),
+            "num_interactions": num_interactions,
+            "acoustic_sum_rule": acoustic_sum_rule,
+        }
+    )
     statistics = Statistics(
-        avg_num_neighbors=1.5, reference_charges={1: 0.3, 6: 0.15, 8: -0.5},
-        reference_energies={1: -1.1, 6: -2.7, 8: -4.3}, rms_forces=0.7)
+        avg_num_neighbors=1.5,
+        reference_charges={1: 0.3, 6: 0.15, 8: -0.5},
+        reference_energies={1: -1.1, 6: -2.7, 8: -4.3},
+        rms_forces=0.7,
+    )
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(7)
         model = build_model(config, ELEMENTS, statistics, torch.float64)

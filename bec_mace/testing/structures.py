@@ -45,8 +45,7 @@ def wire() -> Frame:
 
 def molecule() -> Frame:
     """Six atoms, not periodic."""
-    positions = [[0.0, 0.1, 0.0], [1.2, 0.0, 0.2], [-0.5, 0.9, 0.3], [-0.6, -0.8, -0.4], [1.9, 0.8, -0.3],
-                 [0.2, 0.3, 1.4]]
+    positions = [[0.0, 0.1, 0.0], [1.2, 0.0, 0.2], [-0.5, 0.9, 0.3], [-0.6, -0.8, -0.4], [1.9, 0.8, -0.3], [0.2, 0.3, 1.4]]
     return make_frame([6, 8, 1, 1, 1, 6], positions)
 
 
@@ -58,8 +57,9 @@ def atom() -> Frame:
 def triclinic() -> Frame:
     """Six atoms in a triclinic cell smaller than twice the cutoff, without any symmetry."""
     cell = np.array([[3.6, 0.3, -0.2], [0.7, 3.2, 0.4], [-0.5, 0.6, 4.1]])
-    fractions = np.array([[0.02, 0.05, 0.04], [0.41, 0.37, 0.12], [0.11, 0.62, 0.48], [0.69, 0.13, 0.55],
-                          [0.58, 0.71, 0.74], [0.23, 0.28, 0.83]])
+    fractions = np.array(
+        [[0.02, 0.05, 0.04], [0.41, 0.37, 0.12], [0.11, 0.62, 0.48], [0.69, 0.13, 0.55], [0.58, 0.71, 0.74], [0.23, 0.28, 0.83]]
+    )
     return make_frame([6, 8, 1, 8, 6, 1], fractions @ cell, cell, True)
 
 

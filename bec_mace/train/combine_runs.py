@@ -33,26 +33,33 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "
     folder = RunFolder(output)
     folder.check_free(resume=False, advice="choose another folder, or delete it")
     if len({Path(run).resolve() for run in runs}) < len(runs):
-        raise TrainingError(f"{', '.join(map(str, runs))}: a folder is named more than once; every member must be a run of its "
-                            "own.")
+        raise TrainingError(
+            f"{', '.join(map(str, runs))}: a folder is named more than once; every member must be a run of its own."
+        )
     configs = [_read_config(Path(run)) for run in runs]
     for run, config in zip(runs, configs, strict=True):
         if config.data != configs[0].data:
-            raise TrainingError(f"{run}: has another data section than {runs[0]}; frames that one held out may be training "
-                                "frames of the other. Train all members with the same `data`.")
+            raise TrainingError(
+                f"{run}: has another data section than {runs[0]}; frames that one held out may be training "
+                "frames of the other. Train all members with the same `data`."
+            )
     dtype = DTYPES[configs[0].precision]
     members = [load_model(run, dtype=dtype) for run in runs]
     committee = CommitteeModel(members)
     _check_training_data(runs, members)
     sets = read_frame_sets(configs[0].data, tuple(configs[0].training.loss.weights))
     folder.path.mkdir(parents=True, exist_ok=True)
-    save_model(committee, folder.best, {
-        "training_config": members[0].metadata["training_config"],
-        "data_fingerprint": members[0].metadata["data_fingerprint"],
-        "metrics": {},
-        "members": [{name: member.metadata[name] for name in ("training_config", "metrics")} for member in members],
-        "index_order": "polarization_first",
-    })
+    save_model(
+        committee,
+        folder.best,
+        {
+            "training_config": members[0].metadata["training_config"],
+            "data_fingerprint": members[0].metadata["data_fingerprint"],
+            "metrics": {},
+            "members": [{name: member.metadata[name] for name in ("training_config", "metrics")} for member in members],
+            "index_order": "polarization_first",
+        },
+    )
     with folder.logging_to_file():
         return evaluate_sets(load_model(folder.best, device, dtype), folder, sets, f"committee of {len(members)}", {})
 
@@ -70,5 +77,6 @@ def _read_config(run: Path) -> RunConfig:
 def _check_training_data(runs: Sequence[str | Path], members: Sequence[PolarizationModel]) -> None:
     for run, member in zip(runs, members, strict=True):
         if member.metadata["data_fingerprint"] != members[0].metadata["data_fingerprint"]:
-            raise TrainingError(f"{run}: was trained on other frames than {runs[0]}; the file of the data has changed since. "
-                                "Train it again.")
+            raise TrainingError(
+                f"{run}: was trained on other frames than {runs[0]}; the file of the data has changed since. Train it again."
+            )

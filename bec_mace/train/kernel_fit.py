@@ -66,10 +66,17 @@ def fit_kernel(config: KernelRunConfig, resume: bool = False) -> dict[str, Any]:
         try:
             sets = read_frame_sets(config.data, (Z,))
             fitted = fit_frames(config, sets.train, device)
-            save_model(fitted.model, folder.best, {
-                "training_config": config.model_dump(mode="json"), "data_fingerprint": data_fingerprint(sets.train),
-                "metrics": {"train_born_effective_charges_rmse": fitted.figures["train_rmse"]},
-                "fit": fitted.figures, "index_order": "polarization_first"})
+            save_model(
+                fitted.model,
+                folder.best,
+                {
+                    "training_config": config.model_dump(mode="json"),
+                    "data_fingerprint": data_fingerprint(sets.train),
+                    "metrics": {"train_born_effective_charges_rmse": fitted.figures["train_rmse"]},
+                    "fit": fitted.figures,
+                    "index_order": "polarization_first",
+                },
+            )
             model = load_model(folder.best, device, DTYPES[config.precision])
             figures = {"fit": fitted.figures}
             results = {**figures, **evaluate_sets(model, folder, sets, "kernel model", figures)}
@@ -96,17 +103,33 @@ def fit_frames(config: KernelRunConfig, frames: Sequence[Frame], device: torch.d
         raise TrainingError("a kernel model is fitted to Born effective charges, and no training frame holds them")
     model = _with_representatives(config, frames, device)
     whitening = whiten(model)
-    logger.info("kernel model: %d training frames, elements %s, %d weights (%d in use), %d invariants and %d vectors per atom",
-                len(frames), symbols(model.elements), model.n_weights, len(whitening.groups),
-                model.descriptors.n_invariants, model.descriptors.n_vectors)
+    logger.info(
+        "kernel model: %d training frames, elements %s, %d weights (%d in use), %d invariants and %d vectors per atom",
+        len(frames),
+        symbols(model.elements),
+        model.n_weights,
+        len(whitening.groups),
+        model.descriptors.n_invariants,
+        model.descriptors.n_vectors,
+    )
     model.requires_grad_(False)
-    gathered = gather(model, whitening, frames, config.fit.calibration_folds if config.model.uncertainty else 0,
-                      1e9 * config.fit.memory_gb, config.seed)
+    gathered = gather(
+        model,
+        whitening,
+        frames,
+        config.fit.calibration_folds if config.model.uncertainty else 0,
+        1e9 * config.fit.memory_gb,
+        config.seed,
+    )
     solution = maximize_evidence(gathered.total, whitening.groups, config.fit.noise, config.fit.prior)
     model.set_weights(model.weights() + whitening.weights(solution.weights))
     figures = {
-        "seconds": 0.0, "cpu_seconds": 0.0, "n_frames": len(frames), "n_weights": model.n_weights,
-        "effective_weights": solution.effective, "iterations": solution.iterations,
+        "seconds": 0.0,
+        "cpu_seconds": 0.0,
+        "n_frames": len(frames),
+        "n_weights": model.n_weights,
+        "effective_weights": solution.effective,
+        "iterations": solution.iterations,
         "train_rmse": (gathered.total.residual(solution.weights) / gathered.total.count) ** 0.5,
         "noise": solution.hyperparameters.noise**-0.5,
         "priors": dict(zip(whitening.names, (solution.hyperparameters.priors**-0.5).tolist(), strict=True)),
@@ -116,8 +139,13 @@ def fit_frames(config: KernelRunConfig, frames: Sequence[Frame], device: torch.d
         model.calibration.copy_(calibrate(gathered, whitening.groups, solution.hyperparameters, len(model.elements)))
         figures["calibration"] = model.calibration.tolist()
     figures.update(seconds=time.monotonic() - start, cpu_seconds=time.process_time() - cpu_start)
-    logger.info("fitted in %.0f s: RMSE on training frames %.4f e, noise %.4f e, %.0f effective weights",
-                figures["seconds"], figures["train_rmse"], figures["noise"], solution.effective)
+    logger.info(
+        "fitted in %.0f s: RMSE on training frames %.4f e, noise %.4f e, %.0f effective weights",
+        figures["seconds"],
+        figures["train_rmse"],
+        figures["noise"],
+        solution.effective,
+    )
     return Fit(model, figures)
 
 

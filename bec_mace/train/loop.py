@@ -117,15 +117,32 @@ def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, T
     model.to(fabric.device)
     copy_from_first(fabric, model)
     n_weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logger.info("frames: %d train, %d validation, %d test; elements %s; %d parameters; device %s, %s, %d process%s",
-                len(sets.train), len(sets.validation), len(sets.test), symbols(elements), n_weights, fabric.device,
-                config.precision, fabric.world_size, "" if fabric.world_size == 1 else "es")
+    logger.info(
+        "frames: %d train, %d validation, %d test; elements %s; %d parameters; device %s, %s, %d process%s",
+        len(sets.train),
+        len(sets.validation),
+        len(sets.test),
+        symbols(elements),
+        n_weights,
+        fabric.device,
+        config.precision,
+        fabric.world_size,
+        "" if fabric.world_size == 1 else "es",
+    )
     run = Run(
-        config, fabric, folder, sets, loss,
+        config,
+        fabric,
+        folder,
+        sets,
+        loss,
         train=build_graphs(sets.train, model.r_max, dtype, loss.properties),
         validation=build_graphs(sets.validation, model.r_max, dtype, loss.properties),
-        identity={"model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True), "seed": config.seed,
-                  "batch_size": config.training.batch_size, "data": data_fingerprint(sets.train)},
+        identity={
+            "model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True),
+            "seed": config.seed,
+            "batch_size": config.training.batch_size,
+            "data": data_fingerprint(sets.train),
+        },
     )
     state = new_state(model, config.training, len(sets.train))
     take_up(run, state)
@@ -143,8 +160,10 @@ def take_up(run: Run, state: TrainingState) -> None:
     if last is not None:
         for name, value in run.identity.items():
             if last["identity"][name] != value:
-                raise TrainingError(f"{run.folder.last}: cannot resume, the run in this folder had another {name}; "
-                                    "restore it or choose another `output`")
+                raise TrainingError(
+                    f"{run.folder.last}: cannot resume, the run in this folder had another {name}; "
+                    "restore it or choose another `output`"
+                )
         state.load_state_dict(last["state"])
         done = state.progress.epoch
         logger.info("resumed after epoch %d", done)
@@ -177,8 +196,7 @@ def fit(run: Run, state: TrainingState, start: float) -> None:
             store(run, state, row, units, improved)
         logger.info("%s", epoch_line(row, run, improved))
         if out_of_time(run, start, seconds):
-            logger.info("time limit of %g minutes reached after epoch %d; resume to go on", training.time_limit_minutes,
-                        epoch)
+            logger.info("time limit of %g minutes reached after epoch %d; resume to go on", training.time_limit_minutes, epoch)
             break
 
 
@@ -198,8 +216,7 @@ def out_of_patience(run: Run, state: TrainingState) -> bool:
     patience = run.config.training.early_stopping_patience
     if patience is None or state.progress.waited < patience:
         return False
-    logger.info("stopped early after epoch %d: no better validation loss for %d validations", state.progress.epoch,
-                patience)
+    logger.info("stopped early after epoch %d: no better validation loss for %d validations", state.progress.epoch, patience)
     return True
 
 

@@ -51,6 +51,7 @@ class ErrorSums:
 N_SUMS = 5
 """Length of ``ErrorSums.stack()``."""
 
+
 def penalty(errors: Tensor, huber: float | None) -> Tensor:
     """The square of an error; beyond ``huber`` it goes on as the tangent, 2 d |e| - d^2."""
     squared = errors.square()
@@ -95,8 +96,7 @@ class Loss:
             raise TrainingError(f"loss weights: unknown property {unknown[0]!r}; known are {', '.join(PROPERTIES)}")
         negative = [name for name, weight in self.weights.items() if not weight > 0.0]
         if negative:
-            raise TrainingError(
-                f"loss weights: the weight of {negative[0]!r} must be positive; leave it out to not train it")
+            raise TrainingError(f"loss weights: the weight of {negative[0]!r} must be positive; leave it out to not train it")
         if not self.weights:
             raise TrainingError("loss weights: no property has a positive weight, so there is nothing to train")
 

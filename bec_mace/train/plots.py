@@ -22,20 +22,29 @@ def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: flo
         trivial_rmse: Error of the trivial model of Z*, in e, drawn as a line.
     """
     columns, units = read_metrics(metrics)
-    names = [name.removeprefix("train_").removesuffix("_rmse") for name in columns
-             if name.startswith("train_") and name.endswith("_rmse")]
+    names = [
+        name.removeprefix("train_").removesuffix("_rmse")
+        for name in columns
+        if name.startswith("train_") and name.endswith("_rmse")
+    ]
     figure = Figure(figsize=(5.2 * len(names), 4.0), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for part, color in (("train", "tab:blue"), ("validation", "tab:orange")):
             values = np.array(columns[f"{part}_{name}_rmse"])
             finite = np.isfinite(values)
             if finite.any():
-                axes.plot(np.array(columns["epoch"])[finite], values[finite], color=color, linewidth=1.4,
-                          marker="o" if finite.sum() < 30 else None, markersize=3, label=part)
+                axes.plot(
+                    np.array(columns["epoch"])[finite],
+                    values[finite],
+                    color=color,
+                    linewidth=1.4,
+                    marker="o" if finite.sum() < 30 else None,
+                    markersize=3,
+                    label=part,
+                )
         if name == Z and trivial_rmse is not None:
             axes.axhline(trivial_rmse, color="gray", linestyle="--", linewidth=1.0, label="trivial model")
-        axes.set(xlabel="epoch", ylabel=f"RMSE ({units[f'train_{name}_rmse']})", yscale="log",
-                 title=name.replace("_", " "))
+        axes.set(xlabel="epoch", ylabel=f"RMSE ({units[f'train_{name}_rmse']})", yscale="log", title=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:g}")

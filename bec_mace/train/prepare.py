@@ -67,8 +67,9 @@ def without_egg_box(sets: FrameSets) -> FrameSets:
     """Remove the egg-box error of the training labels from them and from the validation labels; test labels are kept."""
     egg_box = find_egg_box(sets.train)
     if egg_box is None:
-        logger.warning("data.egg_box: no egg-box error is sure in the %d training frames; their labels are kept",
-                       len(sets.train))
+        logger.warning(
+            "data.egg_box: no egg-box error is sure in the %d training frames; their labels are kept", len(sets.train)
+        )
         return sets
     logger.info("egg-box error removed from training and validation labels: %s", egg_box.text())
     return replace(sets, train=egg_box.remove(sets.train), validation=egg_box.remove(sets.validation), egg_box=egg_box)
@@ -88,8 +89,10 @@ def check_defined(frames: Sequence[Frame], names: Sequence[str]) -> None:
             cure = f"train `{row.instead}` instead and name its key in `data.keys`, or " if row.instead else ""
             raise DataError(f"{frame.source}: {row.why}; {cure}leave the frame out")
         if row.error == "relative" and not np.trace(frame.labels[name]) > 0:
-            raise DataError(f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
-                            "repair or remove the frame")
+            raise DataError(
+                f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
+                "repair or remove the frame"
+            )
 
 
 def elements_of(frames: Sequence[Frame]) -> list[int]:
@@ -109,7 +112,8 @@ def check_elements(frames: Sequence[Frame], elements: Sequence[int], part: str) 
         if unknown:
             raise DataError(
                 f"{frame.source}: this {part} frame holds elements {symbols(unknown)}, which no training frame has "
-                f"({symbols(elements)}); add such frames to the training set or remove this one")
+                f"({symbols(elements)}); add such frames to the training set or remove this one"
+            )
 
 
 def symbols(numbers: Sequence[int]) -> str:

@@ -21,9 +21,7 @@ from bec_mace.train.steps import Progress
 logger = logging.getLogger(__name__)
 
 
-def write_report(
-    config: RunConfig, folder: RunFolder, sets: FrameSets, progress: Progress, device: str
-) -> dict[str, Any]:
+def write_report(config: RunConfig, folder: RunFolder, sets: FrameSets, progress: Progress, device: str) -> dict[str, Any]:
     """Evaluate the best model on the validation and test frames, write results.json and the pictures.
 
     Args:
@@ -40,16 +38,27 @@ def write_report(
     Raises:
         TrainingError: If there is no best model.
     """
-    results: dict[str, Any] = {"epochs": progress.epoch, "best_epoch": progress.best_epoch,
-                               "best_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
-                               "seconds": progress.seconds}
+    results: dict[str, Any] = {
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
+        "seconds": progress.seconds,
+    }
     if progress.best_epoch == 0:
-        raise TrainingError(f"{folder.path}: no validation gave a finite loss, so there is no best model; lower the "
-                            "learning rate and look at the validation frames")
+        raise TrainingError(
+            f"{folder.path}: no validation gave a finite loss, so there is no best model; lower the "
+            "learning rate and look at the validation frames"
+        )
     model = load_model(folder.best, device, DTYPES[config.precision])
     evaluated = evaluate_sets(model, folder, sets, f"model of epoch {progress.best_epoch}", results)
-    trivial = next((metrics["born_effective_charges"]["trivial"]["rmse"] for metrics in evaluated.values()
-                    if "born_effective_charges" in metrics), None)
+    trivial = next(
+        (
+            metrics["born_effective_charges"]["trivial"]["rmse"]
+            for metrics in evaluated.values()
+            if "born_effective_charges" in metrics
+        ),
+        None,
+    )
     plot_learning_curve(folder.metrics, folder.path / "learning_curve.png", trivial)
     return {**results, **evaluated}
 
@@ -87,8 +96,11 @@ def evaluate_sets(
             results[name]["born_effective_charges"]["rmse_without_egg_box"] = error
             logger.info("test frames, labels without their egg-box error: Z* RMSE %.4f e", error)
     folder.write_results({**figures, **results})
-    errors = {f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
-              for name in ("validation", "test") if "born_effective_charges" in results.get(name, {})
-              for kind in ("rmse", "mae")}
+    errors = {
+        f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
+        for name in ("validation", "test")
+        if "born_effective_charges" in results.get(name, {})
+        for kind in ("rmse", "mae")
+    }
     update_metadata(folder.best, {"metrics": {**model.metadata["metrics"], **errors}})
     return results

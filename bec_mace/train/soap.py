@@ -111,9 +111,19 @@ class SOAP(torch.optim.Optimizer):
                 state[name + "Q" + side] = torch.linalg.eigh(square.double())[1].to(square)
             else:
                 state[name + side].lerp_(square, 1 - _BETA)
-        update = self._turn(state, name, sides, _adam(
-            state, name, gradient, self._turn(state, name, sides, gradient, back=False),
-            lambda mean: self._turn(state, name, sides, mean, back=False)), back=True)
+        update = self._turn(
+            state,
+            name,
+            sides,
+            _adam(
+                state,
+                name,
+                gradient,
+                self._turn(state, name, sides, gradient, back=False),
+                lambda mean: self._turn(state, name, sides, mean, back=False),
+            ),
+            back=True,
+        )
         if state["step"] % self._update_every == 0:
             for side in sides:
                 _follow_eigenvectors(state, name, side)

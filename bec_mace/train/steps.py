@@ -136,9 +136,7 @@ def batch_sums(
     return loss.error_sums(outputs, batch)
 
 
-def training_step(
-    state: TrainingState, loss: Loss, graphs: Sequence[Graph], fabric: Fabric, clip: float | None
-) -> Tensor:
+def training_step(state: TrainingState, loss: Loss, graphs: Sequence[Graph], fabric: Fabric, clip: float | None) -> Tensor:
     """One optimizer step on a batch.
 
     Args:
@@ -190,13 +188,12 @@ def run_epoch(
             raise TrainingError(
                 f"{error} in epoch {epoch}, step {step}, training frames {batch} (counted from 0). The checkpoints are "
                 "those of the last good epoch. Try a lower learning rate, a smaller gradient_clip or precision "
-                "float64, and look at the labels of those frames.") from None
+                "float64, and look at the labels of those frames."
+            ) from None
     return loss.summary(total)
 
 
-def validate(
-    state: TrainingState, loss: Loss, graphs: Sequence[Graph], fabric: Fabric, batch_size: int
-) -> dict[str, float]:
+def validate(state: TrainingState, loss: Loss, graphs: Sequence[Graph], fabric: Fabric, batch_size: int) -> dict[str, float]:
     """Loss, RMSE and MAE of the averaged weights; the processes share the frames."""
     total = torch.zeros(len(loss.properties), N_SUMS, dtype=torch.float64, device=fabric.device)
     state.model.eval()

@@ -47,7 +47,8 @@ def ratios(sizes: Sizes) -> dict[str, Any]:
     times = measure(jobs, sizes.repeats, sizes.device)
     found = {name: ratio(times, name, REFERENCE) for name in jobs if name != REFERENCE}
     return {
-        "n_atoms": graph.n_atoms, "n_edges": graph.n_edges,
+        "n_atoms": graph.n_atoms,
+        "n_edges": graph.n_edges,
         "ratios": {name: found[name] for name in (*HEAD_SETS, "phase")},
         "field_forces": {name: found[f"{name}, field forces"] for name in HEAD_SETS},
         "field_forces_over_full": {name: ratio(times, f"{name}, field forces", name) for name in HEAD_SETS},
@@ -120,10 +121,15 @@ def mace(sizes: Sizes) -> dict[str, Any]:
     module = module.float().to(sizes.device).eval().requires_grad_(False)
     graph = graph_of(frame, sizes)
     batch = {
-        "positions": graph.positions, "edge_index": graph.edge_index, "cell": graph.cell[0], "batch": graph.frame_index,
+        "positions": graph.positions,
+        "edge_index": graph.edge_index,
+        "cell": graph.cell[0],
+        "batch": graph.frame_index,
         "node_attrs": (graph.atomic_numbers[:, None] == module.atomic_numbers).to(graph.positions),
-        "shifts": -graph.edge_shifts @ graph.cell[0], "unit_shifts": -graph.edge_shifts,
-        "ptr": torch.tensor([0, graph.n_atoms], device=sizes.device)}
+        "shifts": -graph.edge_shifts @ graph.cell[0],
+        "unit_shifts": -graph.edge_shifts,
+        "ptr": torch.tensor([0, graph.n_atoms], device=sizes.device),
+    }
 
     def theirs() -> Any:
         return module({**batch, "positions": graph.positions.clone()}, compute_force=True)
@@ -136,8 +142,9 @@ def mace(sizes: Sizes) -> dict[str, Any]:
         error += float((ours["forces"] - expected["forces"]).abs().max()) / size
         if not error < 1e-5:  # Not a number is no agreement.
             raise SystemExit(f"energies or forces differ from mace's by {error:.1e}; there is nothing to time")
-        times = measure({"mace": theirs, "bec_mace": lambda: model(graph, ("energy", "forces"))}, max(3, sizes.repeats // 2),
-                        sizes.device)
+        times = measure(
+            {"mace": theirs, "bec_mace": lambda: model(graph, ("energy", "forces"))}, max(3, sizes.repeats // 2), sizes.device
+        )
     return {"seconds": medians(times), "speedup": ratio(times, "mace", "bec_mace"), "largest_difference": error}
 
 
@@ -155,12 +162,25 @@ def _mace_module(sizes: Sizes) -> Any:
         torch.set_default_dtype(torch.float64)
         try:
             return modules.ScaleShiftMACE(
-                r_max=R_MAX, num_bessel=8, num_polynomial_cutoff=5, max_ell=sizes.max_l, num_interactions=2,
-                interaction_cls=block, interaction_cls_first=block, num_elements=2,
+                r_max=R_MAX,
+                num_bessel=8,
+                num_polynomial_cutoff=5,
+                max_ell=sizes.max_l,
+                num_interactions=2,
+                interaction_cls=block,
+                interaction_cls_first=block,
+                num_elements=2,
                 hidden_irreps=backbone.o3.Irreps(f"{sizes.channels}x0e + {sizes.channels}x1o"),
-                MLP_irreps=backbone.o3.Irreps("16x0e"), atomic_energies=np.array([0.0, 0.0]),
-                avg_num_neighbors=statistics.avg_num_neighbors, atomic_numbers=[1, 8], correlation=sizes.correlation,
-                gate=torch.nn.functional.silu, radial_MLP=[64, 64, 64], atomic_inter_scale=1.0, atomic_inter_shift=0.0)
+                MLP_irreps=backbone.o3.Irreps("16x0e"),
+                atomic_energies=np.array([0.0, 0.0]),
+                avg_num_neighbors=statistics.avg_num_neighbors,
+                atomic_numbers=[1, 8],
+                correlation=sizes.correlation,
+                gate=torch.nn.functional.silu,
+                radial_MLP=[64, 64, 64],
+                atomic_inter_scale=1.0,
+                atomic_inter_shift=0.0,
+            )
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -179,8 +199,11 @@ def training(sizes: Sizes) -> dict[str, Any]:
     fabric = Fabric(accelerator="cpu" if sizes.device == "cpu" else "cuda", devices=1)
     config = TrainingConfig(epochs=100)
     energies = Loss({"energy": 1.0, "forces": 1.0})
-    losses = {REFERENCE: energies, **{name: Loss({Z: 1.0}) for name in HEAD_SETS},
-              "monopole, Z*+energy+forces": Loss({Z: 1.0, **energies.weights})}
+    losses = {
+        REFERENCE: energies,
+        **{name: Loss({Z: 1.0}) for name in HEAD_SETS},
+        "monopole, Z*+energy+forces": Loss({Z: 1.0, **energies.weights}),
+    }
     heads_of = {REFERENCE: ["energy"], **HEAD_SETS, "monopole, Z*+energy+forces": ["monopole", "energy"]}
     jobs: dict[str, Callable[[], object]] = {}
     for name, loss in losses.items():
@@ -188,5 +211,9 @@ def training(sizes: Sizes) -> dict[str, Any]:
         jobs[name] = lambda state=state, loss=loss: training_step(state, loss, graphs, fabric, 10.0)
     times = measure(jobs, max(3, sizes.repeats // 3), sizes.device, warm_up=1)
     seconds = medians(times)
-    return {"frames": len(graphs), "seconds": seconds, "steps_per_second": {name: 1 / value for name, value in seconds.items()},
-            "ratios": {name: ratio(times, name, REFERENCE) for name in jobs if name != REFERENCE}}
+    return {
+        "frames": len(graphs),
+        "seconds": seconds,
+        "steps_per_second": {name: 1 / value for name, value in seconds.items()},
+        "ratios": {name: ratio(times, name, REFERENCE) for name in jobs if name != REFERENCE},
+    }

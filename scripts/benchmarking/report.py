@@ -24,10 +24,15 @@ def machine(device: str) -> dict[str, Any]:
     except (OSError, StopIteration):
         processor = platform.processor()
     return {
-        "processor": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device != "cpu" else None, "torch": torch.__version__,
-        "mace": _version("mace-torch"), "load": os.getloadavg()[0],
-        "date": datetime.now(timezone.utc).date().isoformat()}
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if device != "cpu" else None,
+        "torch": torch.__version__,
+        "mace": _version("mace-torch"),
+        "load": os.getloadavg()[0],
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
 
 
 def _version(name: str) -> str:
@@ -106,30 +111,75 @@ def markdown(figures: Figures) -> str:
     parts = []
     if "ratios" in figures:
         names = list(figures["ratios"])
-        parts.append(_rows(["", *names], [
-            ["Z* over energy and forces", *(f"{figures['ratios'][name]:.2f}" for name in names)],
-            ["forces of a field alone", *(_number(figures["field_forces"], name) for name in names)],
-            ["forces of a field, extra in the same pass", *(_number(figures["field_forces_extra"], name) for name in names)]]))
+        parts.append(
+            _rows(
+                ["", *names],
+                [
+                    ["Z* over energy and forces", *(f"{figures['ratios'][name]:.2f}" for name in names)],
+                    ["forces of a field alone", *(_number(figures["field_forces"], name) for name in names)],
+                    [
+                        "forces of a field, extra in the same pass",
+                        *(_number(figures["field_forces_extra"], name) for name in names),
+                    ],
+                ],
+            )
+        )
     if "mace" in figures:
         seconds = figures["mace"]["seconds"]
-        parts.append(_rows(["energy and forces", "seconds"], [
-            ["mace", f"{seconds['mace']:.2f}"], ["bec_mace, same weights", f"{seconds['bec_mace']:.2f}"],
-            ["mace over bec_mace", f"{figures['mace']['speedup']:.1f}"]]))
+        parts.append(
+            _rows(
+                ["energy and forces", "seconds"],
+                [
+                    ["mace", f"{seconds['mace']:.2f}"],
+                    ["bec_mace, same weights", f"{seconds['bec_mace']:.2f}"],
+                    ["mace over bec_mace", f"{figures['mace']['speedup']:.1f}"],
+                ],
+            )
+        )
     if "training" in figures:
         found = figures["training"]
         names = list(found["steps_per_second"])
-        parts.append(_rows(["training step", *names], [
-            ["steps/s", *(f"{found['steps_per_second'][name]:.2f}" for name in names)],
-            ["over energy and forces", *(_number(found["ratios"], name, "1") for name in names)]]))
+        parts.append(
+            _rows(
+                ["training step", *names],
+                [
+                    ["steps/s", *(f"{found['steps_per_second'][name]:.2f}" for name in names)],
+                    ["over energy and forces", *(_number(found["ratios"], name, "1") for name in names)],
+                ],
+            )
+        )
     for part in ("sizes", "gpu"):
         if part in figures:
-            parts.append(_rows(["atoms", "atoms/s", "µs/atom", "peak memory (GB)", "atoms in a block"], [
-                [f"{row['n_atoms']:,}", f"{row['atoms_per_second']:,.0f}", f"{row['microseconds_per_atom']:,.0f}",
-                 f"{row['peak_memory_gb']:.2f}", str(row["block_size"] or "all")] for row in figures[part]["systems"]]))
+            parts.append(
+                _rows(
+                    ["atoms", "atoms/s", "µs/atom", "peak memory (GB)", "atoms in a block"],
+                    [
+                        [
+                            f"{row['n_atoms']:,}",
+                            f"{row['atoms_per_second']:,.0f}",
+                            f"{row['microseconds_per_atom']:,.0f}",
+                            f"{row['peak_memory_gb']:.2f}",
+                            str(row["block_size"] or "all"),
+                        ]
+                        for row in figures[part]["systems"]
+                    ],
+                )
+            )
     if "predict" in figures:
-        parts.append(_rows(["frames", "frames/s", "share in the model", "peak memory (GB)"], [
-            [str(row["frames"]), f"{row['frames_per_second']:.2f}", f"{row['share_in_model']:.3f}",
-             f"{row['peak_memory_gb']:.2f}"] for row in figures["predict"]["runs"]]))
+        parts.append(
+            _rows(
+                ["frames", "frames/s", "share in the model", "peak memory (GB)"],
+                [
+                    [
+                        str(row["frames"]),
+                        f"{row['frames_per_second']:.2f}",
+                        f"{row['share_in_model']:.3f}",
+                        f"{row['peak_memory_gb']:.2f}",
+                    ]
+                    for row in figures["predict"]["runs"]
+                ],
+            )
+        )
     return "\n\n".join(parts)
 
 

@@ -67,9 +67,17 @@ def one_size(sizes: Sizes, n_atoms: int, memory_gb: float) -> dict[str, Any]:
     repeats = max(1, min(sizes.repeats, 4000 // n_atoms))
     times = measure({"": lambda: model(graph, (Z,), block_size=block_size)}, repeats, sizes.device, warm_up=n_atoms < 4000)
     seconds = medians(times)[""]
-    return {"n_atoms": graph.n_atoms, "n_edges": graph.n_edges, "block_size": block_size, "seconds": seconds,
-            "atoms_per_second": graph.n_atoms / seconds, "microseconds_per_atom": 1e6 * seconds / graph.n_atoms,
-            "neighbour_list_seconds": neighbours, "peak_memory_gb": peak_memory(sizes.device), "before_gb": before}
+    return {
+        "n_atoms": graph.n_atoms,
+        "n_edges": graph.n_edges,
+        "block_size": block_size,
+        "seconds": seconds,
+        "atoms_per_second": graph.n_atoms / seconds,
+        "microseconds_per_atom": 1e6 * seconds / graph.n_atoms,
+        "neighbour_list_seconds": neighbours,
+        "peak_memory_gb": peak_memory(sizes.device),
+        "before_gb": before,
+    }
 
 
 def predict(sizes: Sizes, n_frames: int) -> dict[str, Any]:
@@ -93,8 +101,14 @@ def predict(sizes: Sizes, n_frames: int) -> dict[str, Any]:
         count += 1
     total = now(sizes.device) - start
     workers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"frames": count, "seconds": total, "frames_per_second": count / total, "share_in_model": inside[0] / total,
-            "peak_memory_gb": peak_memory("cpu"), "peak_memory_of_a_worker_gb": workers.ru_maxrss * 1024 / GB}
+    return {
+        "frames": count,
+        "seconds": total,
+        "frames_per_second": count / total,
+        "share_in_model": inside[0] / total,
+        "peak_memory_gb": peak_memory("cpu"),
+        "peak_memory_of_a_worker_gb": workers.ru_maxrss * 1024 / GB,
+    }
 
 
 def stream(frames: list[Frame], count: int) -> Iterator[Frame]:
@@ -115,14 +129,25 @@ def floor(sizes: Sizes, model: PolarizationModel, n_atoms: int, n_edges: int) ->
         messages = sum(path.d3 for path in layer._paths)
         components = sum(ir.dim for _, ir in layer.product.symmetric_contractions.irreps_in)
         jacobian = made * components * comb(components + sizes.correlation - 1, sizes.correlation - 1)
-        flops += n_edges * (4 * sum(a * b for a, b in zip(widths, widths[1:], strict=False)) + 2 * pairs * n_channels
-                            + (4 + 2 * inner) * n * pairs * n_channels)
-        flops += n_atoms * n_channels * (2 * jacobian * (1 + 1 / sizes.correlation)
-                                         + 2 * n_channels * (1 + n) * (messages + 2 * made + taken))
+        flops += n_edges * (
+            4 * sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+            + 2 * pairs * n_channels
+            + (4 + 2 * inner) * n * pairs * n_channels
+        )
+        flops += (
+            n_atoms
+            * n_channels
+            * (2 * jacobian * (1 + 1 / sizes.correlation) + 2 * n_channels * (1 + n) * (messages + 2 * made + taken))
+        )
         data += 4 * n_edges * n_channels * (3 * 2 * len(layer._paths) + 3 * taken + 2 * n * taken * inner)
     peak, bandwidth = device_limits(sizes.device)
-    return {"flops": flops, "bytes": data, "measured_peak_flops": peak, "measured_bandwidth": bandwidth,
-            "floor_seconds": max(flops / peak, data / bandwidth)}
+    return {
+        "flops": flops,
+        "bytes": data,
+        "measured_peak_flops": peak,
+        "measured_bandwidth": bandwidth,
+        "floor_seconds": max(flops / peak, data / bandwidth),
+    }
 
 
 def device_limits(device: str) -> tuple[float, float]:
@@ -140,5 +165,9 @@ def small(sizes: Sizes) -> dict[str, Any]:
     graph, model = graph_of(sizes.frames()[0], sizes), build(["monopole"], sizes)
     seconds = medians(measure({"": lambda: model(graph, (Z,))}, sizes.repeats, sizes.device))[""]
     found = floor(sizes, model, graph.n_atoms, graph.n_edges)
-    return {"n_atoms": graph.n_atoms, "milliseconds": 1e3 * seconds, "share_of_floor": found["floor_seconds"] / seconds,
-            **found}
+    return {
+        "n_atoms": graph.n_atoms,
+        "milliseconds": 1e3 * seconds,
+        "share_of_floor": found["floor_seconds"] / seconds,
+        **found,
+    }

@@ -39,8 +39,15 @@ class Sizes:
 
 def build(heads: list[str], sizes: Sizes, trained: bool = False) -> PolarizationModel:
     config = ModelConfig(
-        r_max=R_MAX, channels=sizes.channels, max_l=sizes.max_l, hidden_max_l=1, correlation=sizes.correlation,
-        num_interactions=2, radial_mlp=[64, 64, 64], heads=heads)
+        r_max=R_MAX,
+        channels=sizes.channels,
+        max_l=sizes.max_l,
+        hidden_max_l=1,
+        correlation=sizes.correlation,
+        num_interactions=2,
+        radial_mlp=[64, 64, 64],
+        heads=heads,
+    )
     torch.manual_seed(0)
     model = build_model(config, [1, 8], compute_statistics(sizes.frames()[:1], R_MAX), torch.float32)
     return model.to(sizes.device).train(trained).requires_grad_(trained)
@@ -55,8 +62,10 @@ def water_box(n_atoms: int, seed: int = 0) -> Frame:
     side = max(1, round((n_atoms / 3) ** (1 / 3)))
     shape = np.array([side, side, max(1, -(-n_atoms // (3 * side * side)))])
     rng = np.random.default_rng(seed)
-    oxygens = _SITE * (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
-                       + rng.uniform(-0.05, 0.05, (shape.prod(), 3)))
+    oxygens = _SITE * (
+        np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
+        + rng.uniform(-0.05, 0.05, (shape.prod(), 3))
+    )
     axes = np.linalg.qr(rng.normal(size=(len(oxygens), 3, 3)))[0]
     half = np.radians(104.5) / 2
     bonds = 0.97 * np.array([[np.cos(half), np.sin(half), 0.0], [np.cos(half), -np.sin(half), 0.0]])

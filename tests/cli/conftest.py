@@ -24,8 +24,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def _run(*arguments):
-        return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="bec-mace",
-                                  catch_exceptions=False)
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="bec-mace", catch_exceptions=False)
 
     return _run
 
@@ -59,12 +58,21 @@ def model_path(tmp_path_factory):
     from bec_mace.models import build_model, save_model
 
     torch.manual_seed(5)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4],
-                         heads=["monopole", "dipole", "energy"])
-    statistics = Statistics(avg_num_neighbors=3.0, reference_charges={1: 0.4, 8: -0.8},
-                            reference_energies={1: -1.0, 8: -2.0}, rms_forces=1.0)
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], heads=["monopole", "dipole", "energy"]
+    )
+    statistics = Statistics(
+        avg_num_neighbors=3.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={1: -1.0, 8: -2.0}, rms_forces=1.0
+    )
     model = build_model(config, [1, 8], statistics, torch.float32)
     path = tmp_path_factory.mktemp("model") / "small"
-    save_model(model, path, {"metrics": {"validation_rmse": 0.125}, "data_fingerprint": "0123456789abcdef0123",
-                             "training_config": {"data": {"train": ["a.xyz", "b.xyz"]}}})
+    save_model(
+        model,
+        path,
+        {
+            "metrics": {"validation_rmse": 0.125},
+            "data_fingerprint": "0123456789abcdef0123",
+            "training_config": {"data": {"train": ["a.xyz", "b.xyz"]}},
+        },
+    )
     return path

@@ -52,10 +52,11 @@ def test_a_committee_from_the_command_line(run, train, small_frames):
 def test_mistakes(run, train, small_frames):
     train("a")
     for arguments, sentence in (
-            (("a", "nothing", "-o", "c"), "nothing: there is no config.yaml in it; give folders of runs"),
-            (("a", "-o", "c"), "a committee needs at least 2 members, got 1"),
-            (("a", "a", "-o", "c"), "a, a: a folder is named more than once"),
-            (("a", "b", "-o", "a"), "a: this folder holds a run already (metrics.csv); choose another folder, or delete it"),
-            (("a", "b", "-o", "c", "--device", "cuda:99"), "--device cuda:99: torch cannot use it")):
+        (("a", "nothing", "-o", "c"), "nothing: there is no config.yaml in it; give folders of runs"),
+        (("a", "-o", "c"), "a committee needs at least 2 members, got 1"),
+        (("a", "a", "-o", "c"), "a, a: a folder is named more than once"),
+        (("a", "b", "-o", "a"), "a: this folder holds a run already (metrics.csv); choose another folder, or delete it"),
+        (("a", "b", "-o", "c", "--device", "cuda:99"), "--device cuda:99: torch cannot use it"),
+    ):
         result = run("combine", *arguments)
         assert result.exit_code == 2 and sentence in result.output and "Traceback" not in result.output

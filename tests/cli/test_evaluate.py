@@ -9,16 +9,19 @@ from bec_mace.predict import predict
 
 
 def test_table_json_and_plot(run, model_path, small_frames, tmp_path):
-    result = run("evaluate", model_path, small_frames, "--json", "out.json", "--plot", "out.png",
-                 "--precision", "float64")
+    result = run("evaluate", model_path, small_frames, "--json", "out.json", "--plot", "out.png", "--precision", "float64")
     assert result.exit_code == 0, result.stderr
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert numbers["n_frames"] == 3
 
     frames = read_frames(small_frames)
     predictions = predict(load_model(model_path, dtype=torch.float64), frames)
-    errors = np.concatenate([guess["born_effective_charges"] - frame.labels["born_effective_charges"]
-                             for frame, guess in zip(frames, predictions, strict=True)])
+    errors = np.concatenate(
+        [
+            guess["born_effective_charges"] - frame.labels["born_effective_charges"]
+            for frame, guess in zip(frames, predictions, strict=True)
+        ]
+    )
     charges = numbers["born_effective_charges"]
     np.testing.assert_allclose(charges["rmse"], np.sqrt(np.mean(errors**2)), rtol=1e-6)
     np.testing.assert_allclose(charges["mae"], np.mean(np.abs(errors)), rtol=1e-6)
@@ -34,10 +37,11 @@ def test_key_and_index_order(run, model_path, small_frames, tmp_path):
     assert result.exit_code == 2 and "born_effective_charges found in 0 of 3 frames" in result.stderr
     options = ["--key", "born_effective_charges=mine", "--precision", "float64"]
     assert run("evaluate", model_path, "mine.xyz", *options, "--json", "a.json").exit_code == 0
-    assert run("evaluate", model_path, "mine.xyz", *options, "--json", "b.json",
-               "--index-order", "displacement_first").exit_code == 0
-    first, second = (json.loads((tmp_path / name).read_text())["born_effective_charges"]
-                     for name in ("a.json", "b.json"))
+    assert (
+        run("evaluate", model_path, "mine.xyz", *options, "--json", "b.json", "--index-order", "displacement_first").exit_code
+        == 0
+    )
+    first, second = (json.loads((tmp_path / name).read_text())["born_effective_charges"] for name in ("a.json", "b.json"))
     np.testing.assert_allclose(first["diagonal_rmse"], second["diagonal_rmse"], rtol=1e-9)
     assert abs(first["off_diagonal_rmse"] - second["off_diagonal_rmse"]) > 1e-4
 

@@ -5,8 +5,7 @@ def test_model(run, model_path):
     result = run("info", model_path)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[:3] == ["elements: H, O", "heads: monopole, dipole, energy",
-                         "network: 2 layers, 4 channels, r_max 3 Å"]
+    assert lines[:3] == ["elements: H, O", "heads: monopole, dipole, energy", "network: 2 layers, 4 channels, r_max 3 Å"]
     assert "index order: polarization_first" in lines
     assert "trained on: a.xyz, b.xyz" in lines
     assert "fingerprint of the training data: 0123456789abcdef" in lines

@@ -87,17 +87,23 @@ def test_a_network_has_no_uncertainty(run, model_path, small_frames):
     assert "does not give born_effective_charges_std" in result.output
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ("model.kind=kernal", "model.kind: expected one of 'network', 'kernel', got 'kernal'; did you mean 'kernel'?"),
-    ("model.heads=[direct]", "model.heads.0: a kernel model has the heads monopole and dipole, got 'direct'; a network has"),
-    ("model.heads=[dipole, dipole]", "model.heads: the head 'dipole' is named 2 times; name it once"),
-    ("model.channels=8", "model.channels: unknown key; known keys here are kind, r_max"),
-    ("model.num_representatives=0", "model.num_representatives: expected a whole number of at least 1"),
-    ("model.num_representatives={Hx: 3}", "model.num_representatives: 'Hx' is not the symbol of an element"),
-    ("training.epochs=3", "training: unknown key; known keys here are output"),
-    ("fit.memory_gb=0", "fit.memory_gb: must be greater than 0, got 0"),
-    ("data.validation=0.9", "data.test: validation and test fractions add up to 1.24"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.kind=kernal", "model.kind: expected one of 'network', 'kernel', got 'kernal'; did you mean 'kernel'?"),
+        (
+            "model.heads=[direct]",
+            "model.heads.0: a kernel model has the heads monopole and dipole, got 'direct'; a network has",
+        ),
+        ("model.heads=[dipole, dipole]", "model.heads: the head 'dipole' is named 2 times; name it once"),
+        ("model.channels=8", "model.channels: unknown key; known keys here are kind, r_max"),
+        ("model.num_representatives=0", "model.num_representatives: expected a whole number of at least 1"),
+        ("model.num_representatives={Hx: 3}", "model.num_representatives: 'Hx' is not the symbol of an element"),
+        ("training.epochs=3", "training: unknown key; known keys here are output"),
+        ("fit.memory_gb=0", "fit.memory_gb: must be greater than 0, got 0"),
+        ("data.validation=0.9", "data.test: validation and test fractions add up to 1.24"),
+    ],
+)
 def test_mistakes_in_a_config(run, small_frames, tmp_path, change, message):
     (tmp_path / "fit.yaml").write_text(CONFIG.format(data=small_frames))
     result = run("info", "fit.yaml")

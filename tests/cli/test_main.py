@@ -20,9 +20,11 @@ def python(*arguments, **options):
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
-    code = ("import sys\nfrom bec_mace.cli.main import main\n"
-            "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-            "print(sorted({'torch', 'ase', 'mace', 'matplotlib', 'pydantic', 'numpy', 'yaml'} & set(sys.modules)))")
+    code = (
+        "import sys\nfrom bec_mace.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'ase', 'mace', 'matplotlib', 'pydantic', 'numpy', 'yaml'} & set(sys.modules)))"
+    )
     start = time.perf_counter()
     result = python("-c", code)
     seconds = time.perf_counter() - start
@@ -41,9 +43,11 @@ def test_module_and_version():
 def test_a_mistake_in_a_config_needs_no_torch(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("trainin: 3\n")
-    code = ("import sys\nfrom bec_mace.cli.main import main\n"
-            f"try:\n    main(['train', {str(path)!r}])\nexcept SystemExit as end:\n    print(end.code)\n"
-            "print(sorted({'torch', 'mace', 'ase'} & set(sys.modules)))")
+    code = (
+        "import sys\nfrom bec_mace.cli.main import main\n"
+        f"try:\n    main(['train', {str(path)!r}])\nexcept SystemExit as end:\n    print(end.code)\n"
+        "print(sorted({'torch', 'mace', 'ase'} & set(sys.modules)))"
+    )
     result = python("-c", code)
     assert result.stdout.splitlines() == ["2", "[]"]
     assert "bad.yaml:1: trainin: unknown key; did you mean 'training'?" in result.stderr

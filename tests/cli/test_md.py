@@ -57,29 +57,43 @@ def test_mistakes(run, config):
 def test_a_mistake_in_a_config_needs_neither_torch_nor_ase(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("structur: a\n")
-    code = ("import sys\nfrom bec_mace.cli.main import main\n"
-            f"try:\n    main(['md', {str(path)!r}])\nexcept SystemExit as end:\n    print(end.code)\n"
-            "print(sorted({'torch', 'mace', 'ase', 'h5py'} & set(sys.modules)))")
+    code = (
+        "import sys\nfrom bec_mace.cli.main import main\n"
+        f"try:\n    main(['md', {str(path)!r}])\nexcept SystemExit as end:\n    print(end.code)\n"
+        "print(sorted({'torch', 'mace', 'ase', 'h5py'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.splitlines() == ["2", "[]"]
     assert "bad.yaml:1: structur: unknown key; did you mean 'structure'?" in result.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ensemble", ["nve", "{name: langevin, temperature: 300, time_constant: 20}",
-                                      "{name: nose_hoover, temperature: 300, time_constant: 20}"])
+@pytest.mark.parametrize(
+    "ensemble",
+    [
+        "nve",
+        "{name: langevin, temperature: 300, time_constant: 20}",
+        "{name: nose_hoover, temperature: 300, time_constant: 20}",
+    ],
+)
 def test_a_run_that_was_killed_for_good(tmp_path, files, ensemble):
     """SIGKILL in the middle, another process goes on: the same bits, with the model of the package in a field."""
     path = tmp_path / "config.yaml"
-    path.write_text(f"structure: {files / 'water_clusters_rpbe_d3.extxyz'}@-1\npotential: water\nensemble: {ensemble}\n"
-                    "electric_field: {sinusoid: {amplitude: [0, 0.02, 0.05], frequency_cm: 3000}}\ninitial_temperature: 300\n"
-                    "time_step: 0.5\nsteps: 90\ndevice: cpu\n"
-                    "sampling: {currents: 3, trajectory: 7, log: 10, checkpoint: 11}\n")
+    path.write_text(
+        f"structure: {files / 'water_clusters_rpbe_d3.extxyz'}@-1\npotential: water\nensemble: {ensemble}\n"
+        "electric_field: {sinusoid: {amplitude: [0, 0.02, 0.05], frequency_cm: 3000}}\ninitial_temperature: 300\n"
+        "time_step: 0.5\nsteps: 90\ndevice: cpu\n"
+        "sampling: {currents: 3, trajectory: 7, log: 10, checkpoint: 11}\n"
+    )
 
     def start(name, *options):
-        return subprocess.Popen([sys.executable, "-m", "bec_mace", "md", str(path), "--set", f"output={tmp_path / name}",
-                                 *options], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            [sys.executable, "-m", "bec_mace", "md", str(path), "--set", f"output={tmp_path / name}", *options],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
     assert "90 steps" in start("whole").communicate()[1]
     process = start("cut")

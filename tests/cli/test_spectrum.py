@@ -35,11 +35,30 @@ def swinging(tmp_path):
 
 def test_csv_json_plot_and_peaks(run, folder, tmp_path):
     (tmp_path / "experiment.csv").write_text("# cited\nwavenumber_cm-1,k,n_alpha_cm-1\n1,0.1,20\n4000,0.1,500\n")
-    result = run("spectrum", folder, "-o", "ir.csv", "--json", "ir.json", "--plot", "ir.png", "--reference", "experiment.csv",
-                 "--resolution", 40, "--window", "hann", "--epsilon-infinity", 1.78, "--max-wavenumber", 4000)
+    result = run(
+        "spectrum",
+        folder,
+        "-o",
+        "ir.csv",
+        "--json",
+        "ir.json",
+        "--plot",
+        "ir.png",
+        "--reference",
+        "experiment.csv",
+        "--resolution",
+        40,
+        "--window",
+        "hann",
+        "--epsilon-infinity",
+        1.78,
+        "--max-wavenumber",
+        4000,
+    )
     assert result.exit_code == 0, result.stderr
-    expected = infrared_spectrum(Currents.read(folder), resolution=40.0, window="hann", max_wavenumber=4000.0,
-                                 epsilon_infinity=1.78)
+    expected = infrared_spectrum(
+        Currents.read(folder), resolution=40.0, window="hann", max_wavenumber=4000.0, epsilon_infinity=1.78
+    )
     x, y = read_curve(tmp_path / "ir.csv")
     np.testing.assert_allclose(y, expected.n_alpha, rtol=1e-7)
     assert x[-1] == 4000.0
@@ -52,8 +71,26 @@ def test_csv_json_plot_and_peaks(run, folder, tmp_path):
 
 
 def test_several_runs_and_all_settings(run, folder):
-    result = run("spectrum", folder, folder / "currents.h5", "--quantum-correction", "none", "--temperature", 400,
-                 "--volume", 500, "--blocks", 1, "--keep-mean", "--skip-fs", 1000, "--spacing", 5, "--json", "ir.json")
+    result = run(
+        "spectrum",
+        folder,
+        folder / "currents.h5",
+        "--quantum-correction",
+        "none",
+        "--temperature",
+        400,
+        "--volume",
+        500,
+        "--blocks",
+        1,
+        "--keep-mean",
+        "--skip-fs",
+        1000,
+        "--spacing",
+        5,
+        "--json",
+        "ir.json",
+    )
     assert result.exit_code == 0, result.stderr
     assert "2 runs, 8 ps, 400.0 K" in result.stdout and "standard error from 2 blocks" in result.stdout
     meta = json.loads((folder.parent / "ir.json").read_text())["meta"]
@@ -62,8 +99,9 @@ def test_several_runs_and_all_settings(run, folder):
 
 def test_trajectory_with_a_model_and_currents_kept_for_later(run, model_path, swinging, tmp_path):
     options = ["--resolution", 250, "--max-wavenumber", 3000]
-    result = run("spectrum", swinging, "--model", model_path, "--time-step", 1, "-o", "a.csv", "--save-currents", "kept.h5",
-                 *options)
+    result = run(
+        "spectrum", swinging, "--model", model_path, "--time-step", 1, "-o", "a.csv", "--save-currents", "kept.h5", *options
+    )
     assert result.exit_code == 0, result.stderr
     assert "from velocities" in result.stdout
     # 0.3 / fs is 1593 cm^-1.
@@ -83,21 +121,24 @@ def test_positions_alone_are_named(run, model_path, swinging):
     assert "from central differences of positions" in result.stdout
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["none"], "none: no such file or folder"),
-    (["water.traj"], "water.traj: is a trajectory; name a model for its Born effective charges with --model"),
-    (["water.traj", "--model", "none"], "does not say how far apart its frames are"),
-    (["run/currents.h5", "--model", "none"], "a file of currents holds Z* already"),
-    (["run", "--model", "none"], "the folder has no trajectory.traj or trajectory.extxyz"),
-    (["run", "--time-step", "1"], "--time-step: is for trajectories, with --model"),
-    (["water.traj", "water.traj", "--model", "m", "--save-currents", "k.h5"], "--save-currents: holds one run"),
-    (["run", "--resolution", "0"], "resolution must be a positive wavenumber"),
-    (["run", "--resolution", "1"], "ask for a resolution above 10 cm^-1"),
-    (["run", "--max-wavenumber", "20000"], "sample more often"),
-    (["run", "--prominence", "3"], "the prominence is a share"),
-    (["run", "--reference", "no.csv"], "no.csv: cannot be read"),
-    (["run", "-o", "no/ir.csv"], "the folder no does not exist"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none"], "none: no such file or folder"),
+        (["water.traj"], "water.traj: is a trajectory; name a model for its Born effective charges with --model"),
+        (["water.traj", "--model", "none"], "does not say how far apart its frames are"),
+        (["run/currents.h5", "--model", "none"], "a file of currents holds Z* already"),
+        (["run", "--model", "none"], "the folder has no trajectory.traj or trajectory.extxyz"),
+        (["run", "--time-step", "1"], "--time-step: is for trajectories, with --model"),
+        (["water.traj", "water.traj", "--model", "m", "--save-currents", "k.h5"], "--save-currents: holds one run"),
+        (["run", "--resolution", "0"], "resolution must be a positive wavenumber"),
+        (["run", "--resolution", "1"], "ask for a resolution above 10 cm^-1"),
+        (["run", "--max-wavenumber", "20000"], "sample more often"),
+        (["run", "--prominence", "3"], "the prominence is a share"),
+        (["run", "--reference", "no.csv"], "no.csv: cannot be read"),
+        (["run", "-o", "no/ir.csv"], "the folder no does not exist"),
+    ],
+)
 def test_mistakes_end_with_one_sentence(run, folder, swinging, arguments, message):
     result = run("spectrum", *arguments)
     assert result.exit_code == 2 and message in result.stderr, result.stderr

@@ -36,8 +36,9 @@ def test_values_and_short_forms(write):
     config = load_md_config(write(GOOD, "small.yaml"))
     assert config.output.as_posix() == "runs/small" and config.steps == 1000 and config.time_step == 0.5
     assert config.potential.model == "water" and config.charges is None and config.electric_field is None
-    config = load_md_config(write(GOOD), ["ensemble=nve", "electric_field=[0, 1, -0.5]", "potential={mace: a.model}",
-                                          "charges=water"])
+    config = load_md_config(
+        write(GOOD), ["ensemble=nve", "electric_field=[0, 1, -0.5]", "potential={mace: a.model}", "charges=water"]
+    )
     assert config.ensemble.name == "nve" and config.electric_field.constant == [0.0, 1.0, -0.5]
     assert load_md_config(write(GOOD), ["electric_field=mine:pulse"]).electric_field.function == "mine:pulse"
     pulse = "electric_field={pulse: {amplitude: [0, 0, 1], center_fs: 50, width_fs: 5}}"
@@ -59,7 +60,9 @@ electric_field: {pulse: {amplitude: [0, 1], width_fs: 5, centre_fs: 3}}
 sampling: {curents: 4}
 sampling: {log: 0}
 """)
-    assert problems(path) == """\
+    assert (
+        problems(path)
+        == """\
 9 mistakes in md.yaml:
   md.yaml:1: steps: missing key; Number of steps of the whole run.
   md.yaml:2: potential.modle: unknown key; did you mean 'model'?
@@ -70,31 +73,37 @@ sampling: {log: 0}
   md.yaml:5: electric_field.pulse.centre_fs: unknown key; did you mean 'center_fs'?
   md.yaml:6: sampling: given twice (again in line 7); keep one of them
   md.yaml:6: sampling.curents: unknown key; did you mean 'currents'?"""
+    )
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("stpes=5", "unknown key; did you mean 'steps'?"),
-    ("temperature=300", "unknown key; did you mean"),
-    ("friction=0.1", "unknown key"),
-    ("center_fs=1", "unknown key; did you mean 'electric_field.pulse.center_fs'?"),
-    ("steps=1.5", "expected a whole number, got 1.5"),
-    ("repeat=[2, 2]", "expected three positive whole numbers such as [2, 2, 1], got a list of 2"),
-    ("repeat=[2, 0, 1]", "expected three positive whole numbers"),
-    ("potential={}", "expected exactly one of model, mace, calculator, got none"),
-    ("potential={model: water, mace: a.model}", "expected exactly one of model, mace, calculator, got model and mace"),
-    ("potential={model: water, arguments: {a: 1}}", "'arguments' has no effect with model; remove it"),
-    ("potential={calculator: ase.LJ}", "expected 'module:name', such as 'my_module:my_name', got 'ase.LJ'"),
-    ("ensemble={name: nve, temperature: 300}", "'temperature' has no effect with nve; remove it (initial_temperature"),
-    ("ensemble={name: nve, time_constant: 30}", "'time_constant' has no effect with nve"),
-    ("ensemble=nose_hoover", "nose_hoover needs a 'temperature' in K"),
-    ("electric_field={constant: [0, 0, 1], function: 'a:b'}", "expected exactly one of constant, sinusoid, pulse, function, "
-                                                              "got constant and function"),
-    ("electric_field=[0, 0, x]", "expected three numbers such as [0, 0, 0.1], got a list of 3"),
-    ("electric_field=pulse", "expected 'module:name'"),
-    ("electric_field={sinusoid: 3}", "expected a section of keys and values, got 3"),
-    ("device=gpu", "cannot be 'gpu'; auto, cpu, cuda"),
-    ("structure=", "expected text, got nothing (null)"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stpes=5", "unknown key; did you mean 'steps'?"),
+        ("temperature=300", "unknown key; did you mean"),
+        ("friction=0.1", "unknown key"),
+        ("center_fs=1", "unknown key; did you mean 'electric_field.pulse.center_fs'?"),
+        ("steps=1.5", "expected a whole number, got 1.5"),
+        ("repeat=[2, 2]", "expected three positive whole numbers such as [2, 2, 1], got a list of 2"),
+        ("repeat=[2, 0, 1]", "expected three positive whole numbers"),
+        ("potential={}", "expected exactly one of model, mace, calculator, got none"),
+        ("potential={model: water, mace: a.model}", "expected exactly one of model, mace, calculator, got model and mace"),
+        ("potential={model: water, arguments: {a: 1}}", "'arguments' has no effect with model; remove it"),
+        ("potential={calculator: ase.LJ}", "expected 'module:name', such as 'my_module:my_name', got 'ase.LJ'"),
+        ("ensemble={name: nve, temperature: 300}", "'temperature' has no effect with nve; remove it (initial_temperature"),
+        ("ensemble={name: nve, time_constant: 30}", "'time_constant' has no effect with nve"),
+        ("ensemble=nose_hoover", "nose_hoover needs a 'temperature' in K"),
+        (
+            "electric_field={constant: [0, 0, 1], function: 'a:b'}",
+            "expected exactly one of constant, sinusoid, pulse, function, got constant and function",
+        ),
+        ("electric_field=[0, 0, x]", "expected three numbers such as [0, 0, 0.1], got a list of 3"),
+        ("electric_field=pulse", "expected 'module:name'"),
+        ("electric_field={sinusoid: 3}", "expected a section of keys and values, got 3"),
+        ("device=gpu", "cannot be 'gpu'; auto, cpu, cuda"),
+        ("structure=", "expected text, got nothing (null)"),
+    ],
+)
 def test_each_mistake_in_plain_words(write, override, message):
     text = problems(write(GOOD), override)
     assert message in text
@@ -103,11 +112,18 @@ def test_each_mistake_in_plain_words(write, override, message):
 
 def test_a_field_needs_charges(write):
     text = problems(write(GOOD + "electric_field: [0, 0, 1]\n"), "potential={mace: a.model}")
-    assert text == ("md.yaml:6: electric_field: the potential gives no Z*, so nothing feels the field; "
-                    "name a model under charges")
+    assert text == (
+        "md.yaml:6: electric_field: the potential gives no Z*, so nothing feels the field; name a model under charges"
+    )
     with pytest.raises(ConfigError, match="electric_field: the potential gives no Z"):
-        MDConfig(structure="a", potential={"calculator": "a:B"}, ensemble="nve", time_step=1.0, steps=1,
-                 electric_field=[0.0, 0.0, 1.0])
+        MDConfig(
+            structure="a",
+            potential={"calculator": "a:B"},
+            ensemble="nve",
+            time_step=1.0,
+            steps=1,
+            electric_field=[0.0, 0.0, 1.0],
+        )
 
 
 def test_an_empty_file_names_the_keys_of_md(write):
@@ -125,8 +141,10 @@ def test_every_key_is_described():
 
 
 def test_reading_a_config_imports_neither_torch_nor_ase(write):
-    code = (f"import sys; from bec_mace.dynamics import load_md_config; load_md_config({str(write(GOOD))!r}); "
-            "print(sorted({'torch', 'mace', 'e3nn', 'ase', 'h5py'} & set(sys.modules)))")
+    code = (
+        f"import sys; from bec_mace.dynamics import load_md_config; load_md_config({str(write(GOOD))!r}); "
+        "print(sorted({'torch', 'mace', 'e3nn', 'ase', 'h5py'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -86,7 +86,8 @@ def test_batches_of_batches(graphs: list[Graph]) -> None:
     for name in ("positions", "frame_index", "edge_index", "edge_shifts", "cell"):
         torch.testing.assert_close(getattr(nested, name), getattr(flat, name), rtol=0, atol=0)
     assert {name: mask.tolist() for name, mask in nested.masks.items()} == {
-        name: mask.tolist() for name, mask in flat.masks.items()}
+        name: mask.tolist() for name, mask in flat.masks.items()
+    }
 
 
 def test_empty_batch() -> None:

@@ -45,13 +45,15 @@ def text(files) -> str:
 def rows(letter: str) -> str:
     """Atoms 2 to 8, each with rows of its number in the off-diagonal corner."""
     labels = ["Na"] * 3 + ["Cl"] * 4
-    return "\n".join(f"           atom    {n}  {label}    Mean Z*:  0.1\n      {letter}x  ( 1.0 0.0 {n}.0 )\n"
-                     f"      {letter}y  ( 0.0 1.0 0.0 )\n      {letter}z  ( 0.0 0.0 1.0 )"
-                     for n, label in enumerate(labels, start=2))
+    return "\n".join(
+        f"           atom    {n}  {label}    Mean Z*:  0.1\n      {letter}x  ( 1.0 0.0 {n}.0 )\n"
+        f"      {letter}y  ( 0.0 1.0 0.0 )\n      {letter}z  ( 0.0 0.0 1.0 )"
+        for n, label in enumerate(labels, start=2)
+    )
 
 
 def test_phonon_output(files) -> None:
-    frame, = read_frames(files / "outputs" / "NaCl.ph.out.gz", index_order="displacement_first")
+    (frame,) = read_frames(files / "outputs" / "NaCl.ph.out.gz", index_order="displacement_first")
     assert frame.labels.keys() == {Z, EPS}
     assert frame.labels[EPS].tolist() == (2.472958201 * np.eye(3)).tolist()
     assert np.diagonal(frame.labels[Z][5]).tolist() == [-1.11114, -1.11198, -1.11198]
@@ -65,12 +67,12 @@ def test_the_last_raw_block_counts(text, read) -> None:
     last = text.rindex(BLOCK)
     changed = text[:last] + text[last:].replace("1.09924        0.00000        0.00000", "1.09924  0.25000  -0.50000", 1)
     assert read(changed)[0].labels[Z][0, 0].tolist() == [1.09924, 0.25, -0.5]
-    frame, = read(text + NEW_BLOCKS.replace("REST", rows("E")))
+    (frame,) = read(text + NEW_BLOCKS.replace("REST", rows("E")))
     assert frame.labels[Z][0].tolist() == [[1, 0.2, 0.3], [0.4, 5, 0.6], [0.7, 0.8, 9]]
     assert frame.labels[Z][:, 0, 2].tolist() == [0.3, 2, 3, 4, 5, 6, 7, 8]
     polarization = NEW_BLOCKS.split("Effective charges Sum")[0].replace("d Force / dE", "d P / du").replace(" E", " P")
     polarization = polarization.replace("Pffective", "Effective").replace(" without acoustic sum rule applied (asr)", "")
-    frame, = read(text + polarization.replace("REST", rows("P")))
+    (frame,) = read(text + polarization.replace("REST", rows("P")))
     assert frame.labels[Z][0].tolist() == [[1, 0.2, 0.3], [0.4, 5, 0.6], [0.7, 0.8, 9]]
 
 
@@ -82,7 +84,7 @@ def test_the_last_dielectric_tensor_counts(text, read) -> None:
     with pytest.raises(DataError, match=r"run_7, line \d+: '\*+' stands where a number"):
         read(text[:last] + text[last:].replace(rows, "*********** 0.0 0.0", 1))
     with pytest.raises(DataError, match=r"run_7, line \d+: expected 3 numbers, found"):
-        read(text[:text.index(")\n", last + 200)])
+        read(text[: text.index(")\n", last + 200)])
 
 
 def test_output_with_the_sum_rule_only(text, read) -> None:
@@ -91,9 +93,9 @@ def test_output_with_the_sum_rule_only(text, read) -> None:
 
 
 def test_phonon_output_without_charges(text, read) -> None:
-    bare = text[:text.index(BLOCK)]
+    bare = text[: text.index(BLOCK)]
     assert set(read(bare)[0].labels) == {EPS}
-    assert read(bare[:bare.index(DIELECTRIC)])[0].labels == {}
+    assert read(bare[: bare.index(DIELECTRIC)])[0].labels == {}
     with pytest.raises(DataError, match="found in 0 of 1 .* ph.x writes Born effective charges at q = 0 with epsil"):
         read(bare, require=[Z])
 
@@ -102,18 +104,22 @@ def test_damaged_phonon_output(text, read) -> None:
     last = text.rindex(BLOCK)
     site = "tau(    2) = (    0.00000    0.50000    0.50000  )"
     damage = {
-        r"line \d+: Born effective charges of 7 atoms, but the structure has 8":
-            text[:text.index("           atom      8", last)],
-        r"line \d+: row y of atom 3 is missing": text[:text.index("      Ey", text.index("atom      3", last))],
+        r"line \d+: Born effective charges of 7 atoms, but the structure has 8": text[
+            : text.index("           atom      8", last)
+        ],
+        r"line \d+: row y of atom 3 is missing": text[: text.index("      Ey", text.index("atom      3", last))],
         r"line \d+: '\*+' stands where": text[:last] + text[last:].replace("1.09924", "*******", 1),
-        r"line \d+: expected atom 2 Na, found 'atom      2   Cl'":
-            text[:last] + text[last:].replace("atom      2   Na", "atom      2   Cl"),
+        r"line \d+: expected atom 2 Na, found 'atom      2   Cl'": text[:last]
+        + text[last:].replace("atom      2   Na", "atom      2   Cl"),
         "no complete sites in this output": text.replace("        8     Cl  35.4530", " "),
         "no complete lattice parameter and crystal axes": text.replace("(alat)  =", "=").replace("a(1) =", ""),
-        r"line \d+: this site is not as before":
-            text + "        2     Na  22.9898   " + site.replace("0.00000", "0.10000") + "\n",
-        r"the lattice vectors enclose 1243.3754 bohr\^3, but the volume is given as 1343":
-            text.replace("1243.3759", "1343.3759"),
+        r"line \d+: this site is not as before": text
+        + "        2     Na  22.9898   "
+        + site.replace("0.00000", "0.10000")
+        + "\n",
+        r"the lattice vectors enclose 1243.3754 bohr\^3, but the volume is given as 1343": text.replace(
+            "1243.3759", "1343.3759"
+        ),
         "the type of atoms 'Q9' begins with no element": re.sub(r"\bNa\b", "Q9", text),
     }
     for message, content in damage.items():
@@ -142,7 +148,7 @@ TENSORS = np.arange(18.0).reshape(2, 9)
 @pytest.mark.parametrize("title", ["14.400", "# epsilon and Z* of atoms 1 2", "default value"])
 @pytest.mark.parametrize("poscar", ["POSCAR", "POSCAR-unitcell"])
 def test_born_file_of_all_atoms(tmp_path, title, poscar) -> None:
-    frame, = read_frames(born(tmp_path, TENSORS, title, poscar), index_order="displacement_first")
+    (frame,) = read_frames(born(tmp_path, TENSORS, title, poscar), index_order="displacement_first")
     assert frame.labels[Z][1].tolist() == [[9, 10, 11], [12, 13, 14], [15, 16, 17]]
     assert frame.labels[EPS].tolist() == [[2.4, 0.1, 0], [0, 2.5, 0], [0.2, 0, 2.6]]
     assert frame.atomic_numbers.tolist() == [11, 17]

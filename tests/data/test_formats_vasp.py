@@ -31,7 +31,7 @@ def steps(text: str) -> tuple[str, str, str]:
     begin = text.index("-" * 20 + " Iteration    1(   1)")
     end = text.index("\n", text.index("LOOP+")) + 1
     whole = text[begin:end]
-    return text[:begin], whole[:whole.index(RESPONSE)] + "     LOOP+:  cpu time    1.0\n", whole
+    return text[:begin], whole[: whole.index(RESPONSE)] + "     LOOP+:  cpu time    1.0\n", whole
 
 
 def without_listings(text: str) -> str:
@@ -76,14 +76,20 @@ def test_index_order_and_key_are_for_other_files(text, read, write_extxyz, tmp_p
     np.testing.assert_array_equal(mixed[0].labels[Z], mixed[1].labels[Z].swapaxes(1, 2))
 
 
-@pytest.mark.parametrize("header", ["(including local field effects) (in |e|, cummulative output)",
-                                    "(including local field effects) (in e, cumulative output)", "(in |e|, cumulative output)"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(including local field effects) (in |e|, cummulative output)",
+        "(including local field effects) (in e, cumulative output)",
+        "(in |e|, cumulative output)",
+    ],
+)
 def test_headers_of_other_versions(text, read, header) -> None:
     assert read(text.replace("(in e, cummulative output)", header))[0].labels[Z][1, 2, 0] == -0.23582
 
 
 def test_excluded_local_fields_are_never_taken(text, read) -> None:
-    block = text[text.index(SUMMARY):].split("\n\n")[0]
+    block = text[text.index(SUMMARY) :].split("\n\n")[0]
     without = block.replace("(in e", "(excluding local field effects) (in e").replace("3.46255", "9.00000")
     for order in ([block, without], [without, block]):
         assert read(text.replace(block, "\n\n".join(order)))[0].labels[Z][1, 0, 0] == 3.46255
@@ -102,19 +108,21 @@ def test_hartree_response_is_not_taken(text, read) -> None:
 
 def test_dielectric_tensors_of_other_kinds_are_not_taken(text, read) -> None:
     last = text.rindex(DIELECTRIC)
-    ionic = text[last:last + 300].replace("(including local field effects in DFT)", "IONIC CONTRIBUTION").replace("2.5", "9.5")
+    ionic = (
+        text[last : last + 300].replace("(including local field effects in DFT)", "IONIC CONTRIBUTION").replace("2.5", "9.5")
+    )
     hartree = ionic.replace("IONIC CONTRIBUTION", "(including local field effects in RPA (Hartree))")
-    assert first_dielectric(read(text[:last + 400] + ionic + hartree + text[last + 400:]))[0][0] == 2.512904
+    assert first_dielectric(read(text[: last + 400] + ionic + hartree + text[last + 400 :]))[0][0] == 2.512904
     assert first_dielectric(read(text[:last] + text[last:].replace("2.512904", "2.612904", 1)))[0][0] == 2.612904
     assert EPS not in read(text.replace("field effects in DFT", "field effects in RPA"))[0].labels
     with pytest.raises(DataError, match=r"run_7, line \d+: expected 3 numbers"):
-        read(text[:text.index("2.51", last)])
+        read(text[: text.index("2.51", last)])
 
 
 def test_listing_stands_in_for_a_missing_summary(text, read) -> None:
-    stopped = text[:text.index(SUMMARY)]
+    stopped = text[: text.index(SUMMARY)]
     np.testing.assert_array_equal(read(stopped)[0].labels[Z], read(text)[0].labels[Z])
-    two = stopped[:stopped.index("POSITION         DIRECTION 3")]
+    two = stopped[: stopped.index("POSITION         DIRECTION 3")]
     assert Z not in read(two)[0].labels
 
 
@@ -137,7 +145,7 @@ def test_every_step_with_a_response_is_labelled(text, read) -> None:
 
 def test_response_after_the_last_step_finds_its_structure_by_its_positions(text, read) -> None:
     header, plain, whole = steps(text)
-    response = whole[whole.index(RESPONSE):]
+    response = whole[whole.index(RESPONSE) :]
     frames = read(header + plain + plain.replace(ION_1, MOVED) + response)
     assert [Z in frame.labels for frame in frames] == [True, False]
     with pytest.raises(DataError, match=r"run_7, line \d+: these Born effective charges may belong to any of 2 structures"):
@@ -157,17 +165,19 @@ def test_response_at_other_positions(text, read) -> None:
 def test_damaged_blocks(text, read) -> None:
     start = text.index(SUMMARY)
     damage = {
-        r"line \d+: Born effective charges of 8 atoms, but the structure has 9": text[:text.index(" ion    9\n", start)],
-        r"line \d+: expected 4 numbers, found ''. The file is cut off":
-            text[:text.index("\n", text.index(" ion    5\n", start))],
-        r"line \d+: expected 4 numbers, found '1     2.98": text[:text.index("2.98821", start) + 7],
-        r"line \d+: the block of Born effective charges is empty": text[:start + len(SUMMARY)],
+        r"line \d+: Born effective charges of 8 atoms, but the structure has 9": text[: text.index(" ion    9\n", start)],
+        r"line \d+: expected 4 numbers, found ''. The file is cut off": text[
+            : text.index("\n", text.index(" ion    5\n", start))
+        ],
+        r"line \d+: expected 4 numbers, found '1     2.98": text[: text.index("2.98821", start) + 7],
+        r"line \d+: the block of Born effective charges is empty": text[: start + len(SUMMARY)],
         r"line \d+: '\*\*\*\*\*\*\*' stands where a number": text[:start] + text[start:].replace("3.46255", "*******", 1),
         r"line \d+: 'NaN' stands where a number should be": text[:start] + text[start:].replace("3.46255", "    NaN", 1),
         r"line \d+: expected row 2 of ion 1": text[:start] + text[start:].replace("    2     0.00003", "    3     0.00003", 1),
         r"line \d+: expected ion 5, found 'ion    6'": text[:start] + text[start:].replace(" ion    5\n", " ion    6\n"),
-        r"line \d+: the list of Born effective charges is cut off":
-            text[:text.index("      1.33039", text.index("DIRECTION 3"))],
+        r"line \d+: the list of Born effective charges is cut off": text[
+            : text.index("      1.33039", text.index("DIRECTION 3"))
+        ],
     }
     for message, content in damage.items():
         with pytest.raises(DataError, match="run_7, " + message):
@@ -180,7 +190,7 @@ def test_outcar_without_response(text, read) -> None:
     with pytest.raises(DataError, match=r"found in 0 of 1 frames .*The files hold: .*\. VASP writes .* with LEPSILON"):
         read(header + plain, require=[Z])
     with pytest.raises(DataError, match=r"found in 1 of 2 frames .*Add born_.*out of its loss. VASP writes Born"):
-        read(header + text[len(header):] + plain, require=[Z])
+        read(header + text[len(header) :] + plain, require=[Z])
 
 
 TENSORS = np.arange(90).reshape(10, 3, 3) / 8
@@ -199,8 +209,10 @@ def write_vasprun(files, tmp_path):
     content = gzip.decompress((files / "outputs" / "vasprun.dfpt.xml.gz").read_bytes()).decode()
 
     def write(tensors=TENSORS, change=lambda text: text, place=" </calculation>"):
-        sets = "".join("   <set>\n" + "".join("    <v>" + "".join(f"{x:17.8f}" for x in row) + " </v>\n" for row in tensor)
-                       + "   </set>\n" for tensor in tensors)
+        sets = "".join(
+            "   <set>\n" + "".join("    <v>" + "".join(f"{x:17.8f}" for x in row) + " </v>\n" for row in tensor) + "   </set>\n"
+            for tensor in tensors
+        )
         array = f'  <array name="born_charges" >\n   <dimension dim="1">ion</dimension>\n{sets}  </array>\n'
         epsilon = '  <varray name="epsilon" >\n' + EPSILON.replace("3.2", "9.2") + "  </varray>\n"
         epsilon = epsilon.replace("epsilon", "epsilon_rpa") + epsilon.replace("9.2", "3.2")
@@ -237,9 +249,9 @@ def test_damaged_vasprun(write_vasprun) -> None:
     cases = [
         (r"Born effective charges of 9 atoms, but the structure has 10", {"tensors": TENSORS[:9]}),
         (r"Born effective charges of 11 atoms, but", {"tensors": np.ones((11, 3, 3))}),
-        (r"is cut off", {"change": lambda text: text[:text.index("  </array>\n", text.index("born_charges"))]}),
+        (r"is cut off", {"change": lambda text: text[: text.index("  </array>\n", text.index("born_charges"))]}),
         (r"'\*+' stands where a number", {"change": lambda text: text.replace("11.12500000", "***********")}),
-        (r"dielectric tensor is cut off", {"change": lambda text: text[:text.index("3.26463031")]}),
+        (r"dielectric tensor is cut off", {"change": lambda text: text[: text.index("3.26463031")]}),
         (r"'\*+' stands where", {"change": lambda text: text.replace("3.26463031", "**********")}),
         (r"expected 9 numbers", {"change": lambda text: text.replace("      11.12500000", "")}),
         (r"outside a calculation", {"place": ' <structure name="finalpos" >'}),

@@ -40,8 +40,9 @@ def test_displacement_first_is_transposed(atoms: Atoms) -> None:
 
 def test_labels_that_ase_moves_to_the_calculator(tmp_path) -> None:
     path = tmp_path / "moved.extxyz"
-    path.write_text('2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-3.5 dipole="1 2 3" pbc="F F F"\n'
-                    "H 0 0 0 1 2 3\nF 0.9 0 0 4 5 6\n")
+    path.write_text(
+        '2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-3.5 dipole="1 2 3" pbc="F F F"\nH 0 0 0 1 2 3\nF 0.9 0 0 4 5 6\n'
+    )
     labels = read_frames(path)[0].labels
     assert labels["energy"] == -3.5
     assert labels["dipole"].tolist() == [1, 2, 3]
@@ -66,8 +67,7 @@ def test_stress_in_voigt_order(atoms: Atoms, key: str) -> None:
 
 def test_stress_as_nine_numbers_in_a_file(tmp_path) -> None:
     path = tmp_path / "stress.extxyz"
-    path.write_text('1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 '
-                    'stress="1 6 5 6 2 4 5 4 3"\nH 0 0 0\n')
+    path.write_text('1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 stress="1 6 5 6 2 4 5 4 3"\nH 0 0 0\n')
     assert read_frames(path)[0].labels["stress"].tolist() == [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
 
 

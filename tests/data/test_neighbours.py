@@ -15,8 +15,13 @@ ZERO = [[0, 0, 0]] * 3
 
 
 def make_frame(positions: np.ndarray, cell, pbc) -> Frame:
-    return Frame(np.ones(len(positions), dtype=np.int64), np.asarray(positions, float), np.array(cell, float),
-                 np.array(pbc, dtype=bool), source="here")
+    return Frame(
+        np.ones(len(positions), dtype=np.int64),
+        np.asarray(positions, float),
+        np.array(cell, float),
+        np.array(pbc, dtype=bool),
+        source="here",
+    )
 
 
 def brute_force(frame: Frame, r_max: float, reach: int) -> set[tuple[int, ...]]:
@@ -85,11 +90,14 @@ def test_isolated_atoms_have_no_edges() -> None:
     assert len(find_neighbours(make_frame(np.zeros((1, 3)), ZERO, [False] * 3), 5.0).sender) == 0
 
 
-@pytest.mark.parametrize(("cell", "pbc"), [
-    ([[4, 0, 0], [0, 0, 0], [0, 0, 0]], [True, False, False]),
-    ([[4, 0, 0], [0.5, 4, 0], [0, 0, 0]], [True, True, False]),
-    (ZERO, [False] * 3),
-])
+@pytest.mark.parametrize(
+    ("cell", "pbc"),
+    [
+        ([[4, 0, 0], [0, 0, 0], [0, 0, 0]], [True, False, False]),
+        ([[4, 0, 0], [0.5, 4, 0], [0, 0, 0]], [True, True, False]),
+        (ZERO, [False] * 3),
+    ],
+)
 @pytest.mark.parametrize("distance", [1e3, 1e5])
 def test_atoms_that_have_flown_apart(cell, pbc, distance: float) -> None:
     """A cell that is thin and very wide, which the search alone does not survive."""

@@ -15,8 +15,14 @@ from bec_mace.errors import DataError
 
 def dimer(length: float, source: str = "", energy: float | None = None) -> Frame:
     labels = {} if energy is None else {"energy": np.array(energy)}
-    return Frame(np.array([1, 9]), np.array([[0, 0, 0], [length, 0, 0]]), np.zeros((3, 3)), np.zeros(3, dtype=bool),
-                 source=source or f"d{length}", labels=labels)
+    return Frame(
+        np.array([1, 9]),
+        np.array([[0, 0, 0], [length, 0, 0]]),
+        np.zeros((3, 3)),
+        np.zeros(3, dtype=bool),
+        source=source or f"d{length}",
+        labels=labels,
+    )
 
 
 @pytest.fixture
@@ -155,8 +161,12 @@ def test_index_files(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("3.5\n", "not a list of frame numbers"), ("[1, true]", "must be whole numbers"), ("[1,", "not a list"),
-     ("# none\n", "no frame numbers in this file")],
+    [
+        ("3.5\n", "not a list of frame numbers"),
+        ("[1, true]", "must be whole numbers"),
+        ("[1,", "not a list"),
+        ("# none\n", "no frame numbers in this file"),
+    ],
 )
 def test_bad_index_files(tmp_path, text: str, message: str) -> None:
     path = tmp_path / "numbers"

@@ -21,8 +21,12 @@ def test_reference_charges_are_mean_traces() -> None:
 
 
 def test_reference_energies_solve_the_least_squares_problem() -> None:
-    frames = [molecule([1, 1, 8], {"energy": np.array(2 * -0.5 - 3.0)}), molecule([1, 1], {"energy": np.array(-1.0)}),
-              molecule([8, 8], {"energy": np.array(-6.0)}), molecule([1], {})]
+    frames = [
+        molecule([1, 1, 8], {"energy": np.array(2 * -0.5 - 3.0)}),
+        molecule([1, 1], {"energy": np.array(-1.0)}),
+        molecule([8, 8], {"energy": np.array(-6.0)}),
+        molecule([1], {}),
+    ]
     assert fit_energies(frames) == pytest.approx({1: -0.5, 8: -3.0})
 
 

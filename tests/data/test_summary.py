@@ -11,8 +11,14 @@ from bec_mace.data.summary import trivial_rmse
 
 def frame(tensors: list[np.ndarray] | None, source: str = "here", shift: float = 0.0) -> Frame:
     labels = {} if tensors is None else {"born_effective_charges": np.array(tensors, float)}
-    return Frame(np.array([3, 9]), np.array([[0, 0, 0], [1.5 + shift, 0, 0]]), np.zeros((3, 3)),
-                 np.zeros(3, dtype=bool), labels=labels, source=source)
+    return Frame(
+        np.array([3, 9]),
+        np.array([[0, 0, 0], [1.5 + shift, 0, 0]]),
+        np.zeros((3, 3)),
+        np.zeros(3, dtype=bool),
+        labels=labels,
+        source=source,
+    )
 
 
 def test_numbers_by_hand() -> None:

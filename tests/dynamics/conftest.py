@@ -21,10 +21,15 @@ def molecule(tmp_path_factory):
 
 def random_model(folder, heads, seed=5):
     torch.manual_seed(seed)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4],
-                         num_interactions=1, heads=heads)
-    statistics = Statistics(avg_num_neighbors=3.0, reference_charges={1: 0.4, 6: 0.2, 8: -0.8},
-                            reference_energies={1: -1.0, 6: -3.0, 8: -2.0}, rms_forces=1.0)
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], num_interactions=1, heads=heads
+    )
+    statistics = Statistics(
+        avg_num_neighbors=3.0,
+        reference_charges={1: 0.4, 6: 0.2, 8: -0.8},
+        reference_energies={1: -1.0, 6: -3.0, 8: -2.0},
+        rms_forces=1.0,
+    )
     save_model(build_model(config, [1, 6, 8], statistics, torch.float32), folder / "model")
     return str(folder / "model")
 
@@ -46,10 +51,18 @@ def md_config(tmp_path, molecule):
     """Make a configuration: springs, velocity Verlet, 300 K, unless said otherwise."""
 
     def make(**values):
-        given = {"output": tmp_path / "run", "structure": str(molecule), "ensemble": "nve", "time_step": 0.5, "steps": 12,
-                 "potential": {"calculator": "tests.dynamics.springs:Springs"}, "initial_temperature": 300.0,
-                 "device": "cpu", "precision": "float64", "sampling": {"currents": 2, "trajectory": 1, "log": 5,
-                                                                       "checkpoint": 4}}
+        given = {
+            "output": tmp_path / "run",
+            "structure": str(molecule),
+            "ensemble": "nve",
+            "time_step": 0.5,
+            "steps": 12,
+            "potential": {"calculator": "tests.dynamics.springs:Springs"},
+            "initial_temperature": 300.0,
+            "device": "cpu",
+            "precision": "float64",
+            "sampling": {"currents": 2, "trajectory": 1, "log": 5, "checkpoint": 4},
+        }
         given.update({name: value for name, value in values.items() if value is not ...})
         for name in [name for name, value in values.items() if value is ...]:
             del given[name]

@@ -9,8 +9,9 @@ from bec_mace.errors import DynamicsError
 
 
 def atoms():
-    return Atoms("HO", positions=[[0, 0, 1 / 3], [0, 0, 1.1]], momenta=[[1e-17, 2, 3], [0.1, 0.2, 0.3]], cell=[3, 4, 5],
-                 pbc=True)
+    return Atoms(
+        "HO", positions=[[0, 0, 1 / 3], [0, 0, 1.1]], momenta=[[1e-17, 2, 3], [0.1, 0.2, 0.3]], cell=[3, 4, 5], pbc=True
+    )
 
 
 def test_a_state_is_kept_to_the_last_bit(tmp_path):

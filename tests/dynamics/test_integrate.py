@@ -47,9 +47,16 @@ def killed_at(monkeypatch, config, step):
 def test_a_killed_run_resumes_exactly(name, md_config, tmp_path, monkeypatch, energy_model, charges_model, state_of):
     """Two models, a pulse, float32: every part of the state matters, and the last bit of positions and currents."""
     pulse = {"pulse": {"amplitude": [0.1, 0.3, -0.2], "center_fs": 3.0, "width_fs": 2.0}}
-    common = {"ensemble": ENSEMBLES[name], "potential": energy_model, "charges": charges_model, "electric_field": pulse,
-              "precision": "float32", "sampling": {"currents": 3, "trajectory": 2, "checkpoint": 5}, "steps": 19,
-              "limits": {"temperature": 1e6}}
+    common = {
+        "ensemble": ENSEMBLES[name],
+        "potential": energy_model,
+        "charges": charges_model,
+        "electric_field": pulse,
+        "precision": "float32",
+        "sampling": {"currents": 3, "trajectory": 2, "checkpoint": 5},
+        "steps": 19,
+        "limits": {"temperature": 1e6},
+    }
     whole, cut = md_config(output=tmp_path / "whole", **common), md_config(output=tmp_path / "cut", **common)
     expected = run(whole)
     killed_at(monkeypatch, cut, 13)
@@ -135,31 +142,52 @@ def test_forces_are_those_of_their_time(md_config, charges_model):
     config = md_config(charges=charges_model, electric_field={"pulse": pulse}, steps=12, sampling={"trajectory": 1})
     run(config)
     assert len(Currents.read(config.output)) == 4
-    calculator = BECCalculator(charges_model, base=loop.build_potential(md_config()).inner, dtype="float64",
-                               electric_field=GaussianPulse(**pulse))
+    calculator = BECCalculator(
+        charges_model, base=loop.build_potential(md_config()).inner, dtype="float64", electric_field=GaussianPulse(**pulse)
+    )
     for number, image in enumerate(frames(config)):
         calculator.time_fs = 0.5 * number
         np.testing.assert_allclose(calculator.get_property("forces", image), image.get_forces(), atol=1e-12)
         assert image.info["time_fs"] == 0.5 * number
 
 
-@pytest.mark.parametrize("field", [[0.3, -0.2, 0.4], {"pulse": {"amplitude": [0.3, -0.5, 0.2], "center_fs": 5.0,
-                                                                "width_fs": 2.0}}, "tests.dynamics.springs:ramp"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        [0.3, -0.2, 0.4],
+        {"pulse": {"amplitude": [0.3, -0.5, 0.2], "center_fs": 5.0, "width_fs": 2.0}},
+        "tests.dynamics.springs:ramp",
+    ],
+)
 def test_energy_is_conserved_in_a_field(md_config, charges_model, field):
     """With the field's energy, or without it and less its work: the error falls with the square of the time step."""
     largest = []
     for number, time_step in enumerate((0.4, 0.2)):
-        config = md_config(output=md_config().output / str(number), charges=charges_model, electric_field=field,
-                           time_step=time_step, steps=round(8 / time_step), initial_temperature=100.0)
+        config = md_config(
+            output=md_config().output / str(number),
+            charges=charges_model,
+            electric_field=field,
+            time_step=time_step,
+            steps=round(8 / time_step),
+            initial_temperature=100.0,
+        )
         largest.append(run(config).largest_deviation_ev_per_atom)
     assert largest[1] < 2e-4
     assert largest[0] / largest[1] == pytest.approx(4, rel=0.15)
 
 
 def test_nose_hoover_conserves_its_energy(md_config):
-    largest = [run(md_config(output=md_config().output / str(time_step), time_step=time_step, steps=round(40 / time_step),
-                             ensemble={"name": "nose_hoover", "temperature": 400.0, "time_constant": 20.0})
-                   ).largest_deviation_ev_per_atom for time_step in (0.4, 0.2)]
+    largest = [
+        run(
+            md_config(
+                output=md_config().output / str(time_step),
+                time_step=time_step,
+                steps=round(40 / time_step),
+                ensemble={"name": "nose_hoover", "temperature": 400.0, "time_constant": 20.0},
+            )
+        ).largest_deviation_ev_per_atom
+        for time_step in (0.4, 0.2)
+    ]
     assert largest[1] < 2e-4 and largest[0] / largest[1] == pytest.approx(4, rel=0.15)
 
 
@@ -168,7 +196,13 @@ def test_what_is_left_in_the_folder(md_config, charges_model, caplog):
         summary = run(md_config(charges=charges_model, structure=str(md_config().structure)))
     folder = md_config().output
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.yaml", "currents.h5", "md.log", "results.json", "state.npz", "trajectory.traj"]
+        "config.yaml",
+        "currents.h5",
+        "md.log",
+        "results.json",
+        "state.npz",
+        "trajectory.traj",
+    ]
     results = json.loads((folder / "results.json").read_text())
     assert results["steps"] == summary.steps == 12 and results["complete"] and results["currents"] == 7
     assert results["drift_ev_per_atom_ps"] == summary.drift_ev_per_atom_ps and results["time_ps"] == pytest.approx(0.006)
@@ -200,8 +234,11 @@ def test_the_next_run_starts_from_the_folder_of_the_last(md_config, tmp_path, st
 
 
 def test_dynamics_that_explode(md_config):
-    with pytest.raises(DynamicsError, match=r"step \d+ \(.* fs\): the temperature is .* above limits.temperature.*"
-                                            r"atom \d \([HCO]\).*Shorten time_step.*The state of step \d+ is kept"):
+    with pytest.raises(
+        DynamicsError,
+        match=r"step \d+ \(.* fs\): the temperature is .* above limits.temperature.*"
+        r"atom \d \([HCO]\).*Shorten time_step.*The state of step \d+ is kept",
+    ):
         run(md_config(time_step=30.0, steps=100))
     folder = md_config().output
     assert "the run stopped: " in (folder / "md.log").read_text()
@@ -222,8 +259,16 @@ def test_atoms_that_meet(md_config, write_extxyz):
     path = write_extxyz(Atoms("OHH", positions=[[0, 0, 0], [0.4, 0, 0], [0, 2.0, 0]]))
     springs = {"calculator": "tests.dynamics.springs:Springs", "arguments": {"length": 0.0, "stiffness": 5.0}}
     with pytest.raises(DynamicsError, match=r"step \d \(.*: atoms 0 \(O\) and 1 \(H\) are 0.\d+ Å apart, closer than"):
-        run(md_config(structure=str(path), potential=springs, sampling={"log": 1}, initial_temperature=0.0, time_step=1.0,
-                      limits={"distance": 0.38, "temperature": 1e6}))
+        run(
+            md_config(
+                structure=str(path),
+                potential=springs,
+                sampling={"log": 1},
+                initial_temperature=0.0,
+                time_step=1.0,
+                limits={"distance": 0.38, "temperature": 1e6},
+            )
+        )
 
 
 def test_nothing_says_how_fast_the_atoms_are(md_config):

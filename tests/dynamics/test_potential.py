@@ -45,8 +45,11 @@ def test_what_is_built(md_config, energy_model, charges_model):
     assert alone.inner.base is None and alone.has_charges
     beside = build_potential(md_config(potential=energy_model, charges=charges_model))
     assert beside.inner.base.model.heads and beside.has_charges
-    other = build_potential(md_config(potential={"calculator": "tests.dynamics.springs:Springs",
-                                                 "arguments": {"stiffness": 3.5}}, electric_field=None))
+    other = build_potential(
+        md_config(
+            potential={"calculator": "tests.dynamics.springs:Springs", "arguments": {"stiffness": 3.5}}, electric_field=None
+        )
+    )
     assert isinstance(other.inner, Springs) and other.inner.stiffness == 3.5 and not other.has_charges
     assert other.state() == {} and other.field().tolist() == [0, 0, 0]
 
@@ -94,14 +97,20 @@ def test_models_that_do_not_fit(md_config, charges_model, tmp_path):
         build_potential(md_config(potential="wather"))
 
 
-@pytest.mark.parametrize(("potential", "message"), [
-    ({"calculator": "no_such_module:Thing"}, "potential.calculator: cannot import no_such_module .*; install it, or start"),
-    ({"calculator": "ase.units:Thing"}, "potential.calculator: the module ase.units has no Thing"),
-    ({"calculator": "ase.units:kB"}, "potential.calculator: ase.units:kB cannot be called"),
-    ({"calculator": "tests.dynamics.springs:NoCalculator"}, "gives no ASE calculator but NoCalculator"),
-    ({"calculator": "tests.dynamics.springs:Springs", "arguments": {"k": 1}}, r"Springs\(k=...\) failed \(TypeError.*check"),
-    ({"mace": "none.model"}, "potential.mace: none.model: no such file; paths are relative to"),
-])
+@pytest.mark.parametrize(
+    ("potential", "message"),
+    [
+        ({"calculator": "no_such_module:Thing"}, "potential.calculator: cannot import no_such_module .*; install it, or start"),
+        ({"calculator": "ase.units:Thing"}, "potential.calculator: the module ase.units has no Thing"),
+        ({"calculator": "ase.units:kB"}, "potential.calculator: ase.units:kB cannot be called"),
+        ({"calculator": "tests.dynamics.springs:NoCalculator"}, "gives no ASE calculator but NoCalculator"),
+        (
+            {"calculator": "tests.dynamics.springs:Springs", "arguments": {"k": 1}},
+            r"Springs\(k=...\) failed \(TypeError.*check",
+        ),
+        ({"mace": "none.model"}, "potential.mace: none.model: no such file; paths are relative to"),
+    ],
+)
 def test_calculators_that_cannot_be_made(md_config, potential, message):
     with pytest.raises(DynamicsError, match=message):
         build_potential(md_config(potential=potential))

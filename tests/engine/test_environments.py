@@ -31,8 +31,10 @@ def test_slots_hold_the_edges_of_the_graph() -> None:
     assert env.n_slots == graph.edge_index[1].bincount().max()
     assert env.filled.sum() == graph.n_edges
     owner = torch.arange(env.n_atoms).repeat_interleave(env.n_slots)
-    ours = {(int(env.order[env.sender[k]]), int(env.order[owner[k]]), *env.vectors[k].numpy().round(9))
-            for k in torch.nonzero(env.filled).flatten().tolist()}
+    ours = {
+        (int(env.order[env.sender[k]]), int(env.order[owner[k]]), *env.vectors[k].numpy().round(9))
+        for k in torch.nonzero(env.filled).flatten().tolist()
+    }
     vectors = edge_vectors(graph).numpy().round(9)
     assert ours == {(int(s), int(r), *v) for s, r, v in zip(*graph.edge_index, vectors, strict=True)}
 

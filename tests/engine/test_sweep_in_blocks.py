@@ -32,7 +32,10 @@ def flatten(out: dict[str, object]) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def assert_same(
-    model: PolarizationModel, graph: Graph, wanted: Collection[str], directions: torch.Tensor | None = None,
+    model: PolarizationModel,
+    graph: Graph,
+    wanted: Collection[str],
+    directions: torch.Tensor | None = None,
     sizes: tuple[int, ...] = SIZES,
 ) -> None:
     whole = dict(flatten(model(graph, wanted, directions=directions)))
@@ -53,9 +56,18 @@ def everything(model: PolarizationModel) -> set[str]:
     return set(model.provides) - {"stress"}
 
 
-@pytest.mark.parametrize("heads", [
-    ("monopole",), ("charge_transfer",), ("dipole",), ("direct",), ("energy",), ("monopole", "charge_transfer", "energy"),
-    (*ALL_HEADS, "energy")])
+@pytest.mark.parametrize(
+    "heads",
+    [
+        ("monopole",),
+        ("charge_transfer",),
+        ("dipole",),
+        ("direct",),
+        ("energy",),
+        ("monopole", "charge_transfer", "energy"),
+        (*ALL_HEADS, "energy"),
+    ],
+)
 def test_head_sets(heads: tuple[str, ...], device: torch.device) -> None:
     model = copy_model(make_model(heads, acoustic_sum_rule=None), device=device)
     assert_same(model, make_graph(BATCH, model), everything(model))
@@ -105,8 +117,9 @@ def test_a_wall() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = build_model(config, ELEMENTS, statistics, torch.float64)
-        flat = build_model(config.model_copy(update={"heads": ["monopole", {"energy": {"wall": False}}]}), ELEMENTS, statistics,
-                           torch.float64)
+        flat = build_model(
+            config.model_copy(update={"heads": ["monopole", {"energy": {"wall": False}}]}), ELEMENTS, statistics, torch.float64
+        )
     graph = make_graph((molecule(), triclinic_pair()), model)
     assert_same(model, graph, ("energy", "forces", "born_effective_charges"))
     flat.load_state_dict(model.state_dict())
@@ -181,8 +194,15 @@ def test_sums_over_many_atoms_keep_their_digits() -> None:
     """A mean over 200,000 atoms in single precision, far from zero, and a dipole of many large terms that cancel."""
     n, generator = 200_000, torch.Generator().manual_seed(0)
     positions = 60 * torch.rand(n, 3, generator=generator)
-    graph = Graph(positions, torch.ones(n, dtype=torch.int64), torch.zeros(n, dtype=torch.int64), torch.zeros(1, 3, 3),
-                  torch.zeros(1, 3, dtype=torch.bool), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, 3))
+    graph = Graph(
+        positions,
+        torch.ones(n, dtype=torch.int64),
+        torch.zeros(n, dtype=torch.int64),
+        torch.zeros(1, 3, 3),
+        torch.zeros(1, 3, dtype=torch.bool),
+        torch.zeros(2, 0, dtype=torch.int64),
+        torch.zeros(0, 3),
+    )
     blocks = build_blocks(graph, torch.zeros(n, dtype=torch.int64), 1, 2.6, n)
     values = 5 + torch.rand(n, 9, generator=generator)
     exact = values.double().sum(dim=0)

@@ -13,8 +13,9 @@ Z = "born_effective_charges"
 
 def make_model(frames, heads):
     torch.manual_seed(0)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
-                         readout_mlp=[4], heads=heads)
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], heads=heads
+    )
     elements = sorted({int(z) for frame in frames for z in frame.atomic_numbers})
     return build_model(config, elements, compute_statistics(frames, 3.0), torch.float64)
 
@@ -54,8 +55,13 @@ def test_batches_change_nothing(model, frames):
 
 
 def test_frames_without_labels_count_only_for_what_they_hold(model, frames):
-    bare = Frame(frames[0].atomic_numbers, frames[0].positions + 0.01, frames[0].cell, frames[0].pbc,
-                 {"energy": frames[0].labels["energy"]})
+    bare = Frame(
+        frames[0].atomic_numbers,
+        frames[0].positions + 0.01,
+        frames[0].cell,
+        frames[0].pbc,
+        {"energy": frames[0].labels["energy"]},
+    )
     found = evaluate(model, [bare, *frames[1:4]])
     assert (found["n_frames"], found[Z]["n_frames"]) == (4, 3)
     assert found[Z]["rmse"] == pytest.approx(evaluate(model, frames[1:4])[Z]["rmse"], rel=1e-9)
@@ -63,11 +69,16 @@ def test_frames_without_labels_count_only_for_what_they_hold(model, frames):
     assert bare_error > 0.0, "its energy counts"
 
 
-@pytest.mark.parametrize(("kept", "message"), [
-    ({"energy"}, r"born_effective_charges found in 0 of 2 frames \(first: frame\)"), (None, "there are no frames")])
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [({"energy"}, r"born_effective_charges found in 0 of 2 frames \(first: frame\)"), (None, "there are no frames")],
+)
 def test_frames_without_born_effective_charges_are_refused(model, frames, kept, message):
-    bare = [Frame(f.atomic_numbers, f.positions, f.cell, f.pbc, {name: f.labels[name] for name in kept})
-            for f in frames[:2] if kept is not None]
+    bare = [
+        Frame(f.atomic_numbers, f.positions, f.cell, f.pbc, {name: f.labels[name] for name in kept})
+        for f in frames[:2]
+        if kept is not None
+    ]
     with pytest.raises(DataError, match=message):
         evaluate(model, bare)
 
@@ -80,8 +91,13 @@ def test_dipoles_of_periodic_cells_and_stress_of_molecules_are_left_out(files, f
     found = evaluate(network, [periodic])
     assert "dipole" not in found
     assert found["stress"]["unit"] == "eV/Å^3"
-    molecule = Frame(frames[0].atomic_numbers, frames[0].positions, frames[0].cell, frames[0].pbc,
-                     {**frames[0].labels, "stress": np.zeros((3, 3))})
+    molecule = Frame(
+        frames[0].atomic_numbers,
+        frames[0].positions,
+        frames[0].cell,
+        frames[0].pbc,
+        {**frames[0].labels, "stress": np.zeros((3, 3))},
+    )
     assert "stress" not in evaluate(make_model(frames, ["monopole", "energy"]), [molecule])
 
 
@@ -93,16 +109,24 @@ def test_dielectric_tensors_are_compared_relative_and_for_crystals_alone(files, 
     for frame in zirconia:
         value = network(build_graph(frame, 3.0), properties=("dielectric_tensor",))["dielectric_tensor"][0].numpy()
         errors.append((value - frame.labels["dielectric_tensor"]) / np.diag(frame.labels["dielectric_tensor"]).mean())
-    assert found == {"rmse": pytest.approx(np.sqrt(np.mean(np.square(errors)))), "unit": "relative",
-                     "mae": pytest.approx(np.mean(np.abs(errors)))}
+    assert found == {
+        "rmse": pytest.approx(np.sqrt(np.mean(np.square(errors)))),
+        "unit": "relative",
+        "mae": pytest.approx(np.mean(np.abs(errors))),
+    }
     mixed = evaluate(network, [*zirconia, *frames[:2]])
     assert "dielectric_tensor" not in mixed and mixed["polarizability"]["rmse"] > 0
 
 
 def test_polarization_is_compared_modulo_the_quantum():
     cell = np.diag([3.0, 4.0, 5.0])
-    frame = Frame(np.array([1, 1, 1, 1]), np.arange(12.0).reshape(4, 3), cell, np.ones(3, bool),
-                  {"polarization": np.array([0.1, 0.2, 0.3])})
+    frame = Frame(
+        np.array([1, 1, 1, 1]),
+        np.arange(12.0).reshape(4, 3),
+        cell,
+        np.ones(3, bool),
+        {"polarization": np.array([0.1, 0.2, 0.3])},
+    )
     found = summarize_comparison(Comparison([frame], [{"polarization": np.array([6.1, 0.2, -4.1])}]))
     assert found["polarization"]["mae"] == pytest.approx(0.6 / 3 / 2)
 
@@ -120,6 +144,15 @@ def test_nothing_in_common_is_no_error(frames):
 
 def test_the_table_names_every_number_with_its_unit(model, frames):
     text = format_table(evaluate(model, frames))
-    for part in ("RMSE (e)", "all components", "off-diagonal", "antisymmetric part", "trivial model", "head dipole",
-                 "eV/atom", "eV/Å", "sum-rule residual per cell"):
+    for part in (
+        "RMSE (e)",
+        "all components",
+        "off-diagonal",
+        "antisymmetric part",
+        "trivial model",
+        "head dipole",
+        "eV/atom",
+        "eV/Å",
+        "sum-rule residual per cell",
+    ):
         assert part in text

@@ -22,8 +22,9 @@ Z = "born_effective_charges"
 @cache
 def make_model(*heads):
     torch.manual_seed(0)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
-                         readout_mlp=[4], heads=list(heads))
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], heads=list(heads)
+    )
     statistics = Statistics(5.0, {1: 0.4, 8: -0.8}, {1: -10.0, 8: -400.0}, 1.0)
     return build_model(config, [1, 8], statistics, torch.float64)
 
@@ -176,8 +177,9 @@ def test_the_skin_changes_nothing(heads, small, crystal, rng):
     else:
         crystal.positions[2] += crystal.cell[0] - 2 * crystal.cell[2]
     model = make_model(*heads)
-    with_skin, without = (BECCalculator(model, dtype="float64", skin=skin, electric_field=[0.1, -0.2, 0.3])
-                          for skin in (0.8, 0.0))
+    with_skin, without = (
+        BECCalculator(model, dtype="float64", skin=skin, electric_field=[0.1, -0.2, 0.3]) for skin in (0.8, 0.0)
+    )
     for step in range(12):
         crystal.positions += rng.normal(scale=0.04, size=crystal.positions.shape)
         if step == 5:
@@ -234,8 +236,10 @@ def test_an_energy_model_calculates_energies_by_default(water):
 
 def test_a_model_is_loaded_by_path(model, water, tmp_path):
     save_model(model, tmp_path / "model", {})
-    values = [bec_mace.BECCalculator(source, dtype="float64").get_property(Z, water)
-              for source in (model, str(tmp_path / "model"), tmp_path / "model.safetensors")]
+    values = [
+        bec_mace.BECCalculator(source, dtype="float64").get_property(Z, water)
+        for source in (model, str(tmp_path / "model"), tmp_path / "model.safetensors")
+    ]
     np.testing.assert_allclose(values[1], values[0], atol=1e-13)
     np.testing.assert_allclose(values[2], values[0], atol=1e-13)
 

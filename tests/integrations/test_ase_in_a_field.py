@@ -25,8 +25,9 @@ CONSERVATIVE = ("charge_transfer", "dipole", "energy")
 @cache
 def make_model(*heads):
     torch.manual_seed(1)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
-                         readout_mlp=[4], heads=list(heads))
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], heads=list(heads)
+    )
     model = build_model(config, [1, 8], Statistics(5.0, {1: 0.4, 8: -0.8}, {1: -10.0, 8: -400.0}, 1.0), torch.float64)
     with torch.no_grad():
         for name, head in model.heads.items():

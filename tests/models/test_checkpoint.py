@@ -126,11 +126,22 @@ def test_description_that_is_no_mapping(saved: Path) -> None:
         load_model(saved)
 
 
-@pytest.mark.parametrize("changes", [
-    {"elements": ["H", "Xx", "O"]}, {"elements": []}, {"elements": ["O", "H", "C"]}, {"elements": 3},
-    {"config": {"r_max": -1}}, {"config": None}, {"statistics": {"wrong": 1}}, {"statistics": [1]},
-    {"statistics": {"avg_num_neighbors": "many"}}, {"statistics": {"avg_num_neighbors": 0.0}},
-    {"statistics": {"avg_num_neighbors": 1.0, "reference_charges": {"H": 1}, "reference_energies": {}}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"elements": ["H", "Xx", "O"]},
+        {"elements": []},
+        {"elements": ["O", "H", "C"]},
+        {"elements": 3},
+        {"config": {"r_max": -1}},
+        {"config": None},
+        {"statistics": {"wrong": 1}},
+        {"statistics": [1]},
+        {"statistics": {"avg_num_neighbors": "many"}},
+        {"statistics": {"avg_num_neighbors": 0.0}},
+        {"statistics": {"avg_num_neighbors": 1.0, "reference_charges": {"H": 1}, "reference_energies": {}}},
+    ],
+)
 def test_description_of_no_model(saved: Path, changes: dict) -> None:
     edit(saved, **changes)
     with pytest.raises(ModelError, match=r"best\.json: does not describe a model"):
@@ -155,10 +166,16 @@ def test_tensors_of_another_model(saved: Path, tmp_path: Path) -> None:
         load_model(saved)
 
 
-@pytest.mark.parametrize(("change", "name"), [
-    ({"heads": list(HEADS[:3])}, "heads.energy"), ({"heads": [*HEADS, "direct"]}, "heads.direct"),
-    ({"channels": 4}, "backbone."), ({"num_interactions": 2}, "backbone.layers.1")],
-    ids=["fewer heads", "more heads", "channels", "layers"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"heads": list(HEADS[:3])}, "heads.energy"),
+        ({"heads": [*HEADS, "direct"]}, "heads.direct"),
+        ({"channels": 4}, "backbone."),
+        ({"num_interactions": 2}, "backbone.layers.1"),
+    ],
+    ids=["fewer heads", "more heads", "channels", "layers"],
+)
 def test_description_of_another_model(saved: Path, change: dict, name: str) -> None:
     config = json.loads(saved.with_suffix(".json").read_text(encoding="utf-8"))["config"]
     edit(saved, config={**config, **change})

@@ -26,9 +26,13 @@ Z, DEVIATION = "born_effective_charges", "born_effective_charges_std"
 @cache
 def committee() -> CommitteeModel:
     """Three networks of different heads and sizes. Do not change it: it is shared."""
-    return CommitteeModel([make_model(("monopole", "dipole", "energy"), acoustic_sum_rule="weighted"),
-                           make_model(("charge_transfer", "energy"), acoustic_sum_rule="none", channels=2),
-                           make_model(("monopole", "energy"), acoustic_sum_rule="project", max_l=3, num_interactions=1)])
+    return CommitteeModel(
+        [
+            make_model(("monopole", "dipole", "energy"), acoustic_sum_rule="weighted"),
+            make_model(("charge_transfer", "energy"), acoustic_sum_rule="none", channels=2),
+            make_model(("monopole", "energy"), acoustic_sum_rule="project", max_l=3, num_interactions=1),
+        ]
+    )
 
 
 @pytest.mark.parametrize("directions", [None, torch.tensor([[0.2, -0.7, 1.1]], dtype=torch.float64)])
@@ -78,7 +82,8 @@ def test_a_committee_is_saved_and_loaded_whole(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(graph, names)[name], value, rtol=1e-12, atol=1e-13)
     assert loaded.config == model.config and not any(weight.requires_grad for weight in loaded.parameters())
     assert loaded.metadata["number_of_parameters"] == sum(
-        weight.numel() for member in model.networks for weight in member.parameters())
+        weight.numel() for member in model.networks for weight in member.parameters()
+    )
     single = load_model(tmp_path)(build_graph(triclinic(), model.r_max).to(dtype=torch.float32))[Z]
     assert single.dtype == torch.float32
 

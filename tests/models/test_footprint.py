@@ -47,9 +47,16 @@ def make(heads: list[str], **sizes: object) -> PolarizationModel:
 
 
 def make_kernels() -> PolarizationModel:
-    config = KernelModelConfig.model_validate({
-        "kind": "kernel", "r_max": 5.0, "num_radial": 8, "max_l": 5, "heads": ["monopole", "dipole"],
-        "num_representatives": 50})
+    config = KernelModelConfig.model_validate(
+        {
+            "kind": "kernel",
+            "r_max": 5.0,
+            "num_radial": 8,
+            "max_l": 5,
+            "heads": ["monopole", "dipole"],
+            "num_representatives": 50,
+        }
+    )
     return build_kernel_model(config, [1, 8], STATISTICS)
 
 
@@ -86,8 +93,10 @@ def peak(model: PolarizationModel, graph: Graph, wanted: tuple[str, ...], block_
     return counter.most
 
 
-@pytest.mark.parametrize(("heads", "wanted"), [
-    (["monopole"], Z), (["monopole", "dipole"], Z), (["charge_transfer"], Z), (["energy"], ("energy", "forces"))])
+@pytest.mark.parametrize(
+    ("heads", "wanted"),
+    [(["monopole"], Z), (["monopole", "dipole"], Z), (["charge_transfer"], Z), (["energy"], ("energy", "forces"))],
+)
 def test_estimate_of_a_network(heads: list[str], wanted: tuple[str, ...]) -> None:
     model, graph = make(heads), crowd(343, 5.0)
     measured = peak(model, graph, wanted, None)

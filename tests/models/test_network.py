@@ -14,7 +14,8 @@ from bec_mace.testing.small_models import make_model
 from bec_mace.testing.structures import make_frame, molecule
 
 STATISTICS = Statistics(
-    avg_num_neighbors=8.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={8: -3.0}, rms_forces=None)
+    avg_num_neighbors=8.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={8: -3.0}, rms_forces=None
+)
 SIZES = {"r_max": 3.0, "channels": 2, "max_l": 1, "num_interactions": 1, "radial_mlp": [4], "readout_mlp": [3]}
 
 
@@ -29,13 +30,17 @@ def test_unknown_element_is_named() -> None:
         model(build_graph(frame, model.r_max))
 
 
-@pytest.mark.parametrize(("heads", "asked", "missing"), [
-    (("monopole",), ("energy", "born_effective_charges"), "does not give energy: its heads .monopole. give"),
-    (("monopole",), ("polarization",), "does not give polarization"),
-    (("dipole",), ("charges",), "does not give charges: its heads .dipole. give born_effective_charges, dipole"),
-    (("direct",), ("dipole", "charges"), "does not give charges, dipole"),
-    (("energy",), ("born_effective_charges",), "does not give born_effective_charges"),
-    (("charge_transfer",), ("nonsense",), "does not give nonsense")])
+@pytest.mark.parametrize(
+    ("heads", "asked", "missing"),
+    [
+        (("monopole",), ("energy", "born_effective_charges"), "does not give energy: its heads .monopole. give"),
+        (("monopole",), ("polarization",), "does not give polarization"),
+        (("dipole",), ("charges",), "does not give charges: its heads .dipole. give born_effective_charges, dipole"),
+        (("direct",), ("dipole", "charges"), "does not give charges, dipole"),
+        (("energy",), ("born_effective_charges",), "does not give born_effective_charges"),
+        (("charge_transfer",), ("nonsense",), "does not give nonsense"),
+    ],
+)
 def test_property_that_no_head_gives(heads: tuple[str, ...], asked: tuple[str, ...], missing: str) -> None:
     model = make_model(heads)
     with pytest.raises(ModelError, match=missing):
@@ -53,9 +58,15 @@ def test_unknown_option_of_a_head() -> None:
         build(heads=[{"monopole": {"colour": "blue"}}])
 
 
-@pytest.mark.parametrize(("irreps", "message"), [
-    ("4x0e + 2x1o", "every irrep the same number of channels"), ("4x1o", "must hold 0e"), ("4x0e + 4x0o", "no 0o"),
-    ("rubbish", "cannot read 'rubbish'")])
+@pytest.mark.parametrize(
+    ("irreps", "message"),
+    [
+        ("4x0e + 2x1o", "every irrep the same number of channels"),
+        ("4x1o", "must hold 0e"),
+        ("4x0e + 4x0o", "no 0o"),
+        ("rubbish", "cannot read 'rubbish'"),
+    ],
+)
 def test_hidden_irreps_that_cannot_be(irreps: str, message: str) -> None:
     sound = ModelConfig(r_max=3.0, heads=["monopole"])
     config = sound.model_copy(update={"hidden_irreps": irreps})  # Does not check.

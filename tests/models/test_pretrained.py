@@ -57,8 +57,9 @@ def test_known_crystals(crystals: PolarizationModel) -> None:
     places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)]
     titanate = crystal(["Sr", "Ti", "O"], places, spacegroup=221, cellpar=[3.9] * 3 + [90] * 3)
     salt, magnesia = bulk("NaCl", "rocksalt", 5.62), bulk("MgO", "rocksalt", 4.22)
-    z, eps = zip(*((result[Z], result[EPS]) for result in bec_mace.predict(crystals, [titanate, salt, magnesia], (Z, EPS))),
-                 strict=True)
+    z, eps = zip(
+        *((result[Z], result[EPS]) for result in bec_mace.predict(crystals, [titanate, salt, magnesia], (Z, EPS))), strict=True
+    )
     assert np.diag(z[0][1]) == pytest.approx([7.2] * 3, rel=0.07)
     assert sorted(np.diag(z[0][2])) == pytest.approx([-5.7, -2.0, -2.0], rel=0.07)
     assert z[1][0, 0, 0] == pytest.approx(1.10, rel=0.05) and z[2][0, 0, 0] == pytest.approx(1.98, rel=0.05)

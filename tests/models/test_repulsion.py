@@ -37,12 +37,15 @@ def energy_and_forces(model: PolarizationModel, frame: Frame) -> tuple[float, np
     return out["energy"].item(), out["forces"].numpy()
 
 
-@pytest.mark.parametrize(("numbers", "distance", "expected"), [
-    ([8, 1], 0.684, 5000 * 0.1**3),  # 0.95 * 0.8 = 0.76
-    ([1, 1], 0.76, 5000 * 0.2**3),
-    ([1, 1], 0.96, 0.0),
-    ([8, 8], 0.3, 0.0),
-])
+@pytest.mark.parametrize(
+    ("numbers", "distance", "expected"),
+    [
+        ([8, 1], 0.684, 5000 * 0.1**3),  # 0.95 * 0.8 = 0.76
+        ([1, 1], 0.76, 5000 * 0.2**3),
+        ([1, 1], 0.96, 0.0),
+        ([8, 8], 0.3, 0.0),
+    ],
+)
 def test_energy_of_a_pair(numbers: list[int], distance: float, expected: float) -> None:
     frame = dimer(numbers, distance)
     with_wall, without = (energy_and_forces(make(distances), frame) for distances in (SHORTEST, ()))
@@ -64,8 +67,9 @@ def test_forces_are_the_derivative_of_the_energy() -> None:
 
 def test_nothing_changes_where_the_data_reach() -> None:
     frame = dimer([8, 1], 0.81)
-    with_wall, without = (make(distances)(build_graph(frame, 3.0), ("energy", "forces", "born_effective_charges"))
-                          for distances in (SHORTEST, ()))
+    with_wall, without = (
+        make(distances)(build_graph(frame, 3.0), ("energy", "forces", "born_effective_charges")) for distances in (SHORTEST, ())
+    )
     for name, value in with_wall.items():
         assert torch.equal(value, without[name]), name
 
@@ -85,15 +89,24 @@ def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
 
 def test_shortest_distances_over_images() -> None:
     cell = np.array([[3.0, 0, 0], [0.5, 2.5, 0], [0.2, -0.3, 4.0]])
-    frame = Frame(np.array([1, 8]), np.array([[0.0, 0, 0], [1.4, 0, 0]]), cell, np.ones(3, bool), labels={
-        "energy": np.array(-1.0)})
+    frame = Frame(
+        np.array([1, 8]), np.array([[0.0, 0, 0], [1.4, 0, 0]]), cell, np.ones(3, bool), labels={"energy": np.array(-1.0)}
+    )
     found = {(a, b): d for a, b, d in shortest_distances([frame], 2.6)}
-    assert found == {(1, 1): pytest.approx(np.hypot(0.5, 2.5)), (8, 8): pytest.approx(np.hypot(0.5, 2.5)),
-                     (1, 8): pytest.approx(1.4)}
+    assert found == {
+        (1, 1): pytest.approx(np.hypot(0.5, 2.5)),
+        (8, 8): pytest.approx(np.hypot(0.5, 2.5)),
+        (1, 8): pytest.approx(1.4),
+    }
     assert compute_statistics([frame], 2.6).shortest_distances == shortest_distances([frame], 2.6)
 
 
 def test_no_wall_without_energies() -> None:
-    frame = Frame(np.array([1, 8]), np.array([[0.0, 0, 0], [1.4, 0, 0]]), np.zeros((3, 3)), np.zeros(3, bool), labels={
-        "born_effective_charges": np.zeros((2, 3, 3))})
+    frame = Frame(
+        np.array([1, 8]),
+        np.array([[0.0, 0, 0], [1.4, 0, 0]]),
+        np.zeros((3, 3)),
+        np.zeros(3, bool),
+        labels={"born_effective_charges": np.zeros((2, 3, 3))},
+    )
     assert compute_statistics([frame], 2.6).shortest_distances == ()

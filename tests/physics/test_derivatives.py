@@ -25,8 +25,9 @@ def energy(model: PolarizationModel, frame: Frame) -> float:
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("heads", [
-    ("monopole",), ("dipole",), ("charge_transfer",), ("monopole", "charge_transfer", "dipole")], ids="+".join)
+@pytest.mark.parametrize(
+    "heads", [("monopole",), ("dipole",), ("charge_transfer",), ("monopole", "charge_transfer", "dipole")], ids="+".join
+)
 def test_molecule_against_finite_differences(heads: tuple[str, ...], layers: int, device: torch.device) -> None:
     """One and three layers; two layers are in the kit."""
     check_derivative_of_dipole(copy_model(make_model(heads, layers), device=device))

@@ -58,8 +58,10 @@ def test_gradcheck(heads: tuple[str, ...]) -> None:
     graph = build_graph(triclinic_pair(), model.r_max)
     wanted = "forces" if heads == ("energy",) else "born_effective_charges"
     weights = dict(model.named_parameters())
-    chosen = [next(name for name in weights if name.startswith(prefix)) for prefix in (
-        "backbone.layers.0.interaction.conv_tp_weights", "backbone.layers.1.product", f"heads.{heads[0]}")]
+    chosen = [
+        next(name for name in weights if name.startswith(prefix))
+        for prefix in ("backbone.layers.0.interaction.conv_tp_weights", "backbone.layers.1.product", f"heads.{heads[0]}")
+    ]
 
     def scalar(*values: Tensor) -> Tensor:
         parameters = dict(zip(chosen, values, strict=True))

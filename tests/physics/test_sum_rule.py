@@ -73,14 +73,17 @@ def test_weighted_rule_takes_the_sum_from_the_elements_with_large_weights() -> N
     assert free.sum(dim=0).abs().max() > 1e-3
     assert z.sum(dim=0).abs().max() < 1e-12
     weights = torch.exp(torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64))[
-        torch.tensor([{1: 0, 6: 1, 8: 2}[number] for number in graph.atomic_numbers.tolist()])]
+        torch.tensor([{1: 0, 6: 1, 8: 2}[number] for number in graph.atomic_numbers.tolist()])
+    ]
     expected = free - (weights / weights.sum()).view(-1, 1, 1) * free.sum(dim=0)
     assert torch.allclose(z, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(("heads", "projects"), [
-    (("monopole",), True), (("direct", "dipole"), True), (("dipole", "charge_transfer"), False), (("energy",), False)],
-    ids=["monopole", "direct", "edges", "energy"])
+@pytest.mark.parametrize(
+    ("heads", "projects"),
+    [(("monopole",), True), (("direct", "dipole"), True), (("dipole", "charge_transfer"), False), (("energy",), False)],
+    ids=["monopole", "direct", "edges", "energy"],
+)
 def test_default_rule(heads: tuple[str, ...], projects: bool) -> None:
     assert make_model(heads, 1, None).projects is projects
 

@@ -20,6 +20,14 @@ def frames(path):
 @pytest.fixture(scope="session")
 def model(frames):
     torch.manual_seed(0)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_interactions=1, num_radial=4, radial_mlp=[8],
-                         readout_mlp=[4], heads=["monopole", "energy"])
+    config = ModelConfig(
+        r_max=3.0,
+        channels=4,
+        max_l=1,
+        num_interactions=1,
+        num_radial=4,
+        radial_mlp=[8],
+        readout_mlp=[4],
+        heads=["monopole", "energy"],
+    )
     return build_model(config, [1, 8], compute_statistics(frames, 3.0), torch.float64)

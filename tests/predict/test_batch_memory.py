@@ -8,10 +8,13 @@ from bec_mace.predict import predict
 from bec_mace.predict.batch_memory import BatchMemory, is_out_of_memory
 
 Z = "born_effective_charges"
-ERRORS = [MemoryError("no"), torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-          RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
-          RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
-          RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")]
+ERRORS = [
+    MemoryError("no"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+]
 
 
 def limit(monkeypatch, model, error, most_frames=10**9, most_block=10**9):

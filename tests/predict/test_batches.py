@@ -37,8 +37,11 @@ def test_frames_are_read_as_they_are_needed(model, frames):
 def test_limits_hold(model, frames, monkeypatch):
     sizes = []
     forward = type(model).forward
-    monkeypatch.setattr(type(model), "forward", lambda self, graph, **options: (
-        sizes.append((graph.n_frames, graph.n_atoms)), forward(self, graph, **options))[1])
+    monkeypatch.setattr(
+        type(model),
+        "forward",
+        lambda self, graph, **options: (sizes.append((graph.n_frames, graph.n_atoms)), forward(self, graph, **options))[1],
+    )
     list(predict(model, frames, batch_size=3, max_atoms=12))
     assert all(n_frames <= 3 and (n_atoms <= 12 or n_frames == 1) for n_frames, n_atoms in sizes)
     assert sum(n_frames for n_frames, _ in sizes) == len(frames) > len(sizes)

@@ -26,8 +26,16 @@ def mixed(write_extxyz):
 @pytest.fixture
 def network(mixed):
     torch.manual_seed(0)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=2, hidden_max_l=2, num_radial=4, radial_mlp=[8], readout_mlp=[4],
-                         heads=["dipole", "polarizability"])
+    config = ModelConfig(
+        r_max=3.0,
+        channels=4,
+        max_l=2,
+        hidden_max_l=2,
+        num_radial=4,
+        radial_mlp=[8],
+        readout_mlp=[4],
+        heads=["dipole", "polarizability"],
+    )
     return build_model(config, [1, 8], compute_statistics(read_frames(mixed), 3.0), torch.float64)
 
 

@@ -111,8 +111,10 @@ def test_units_follow_from_the_numbers_of_atoms(path, frames):
     again = list(divide(iter_sources(path), None, 20, digests=True))
     assert [unit.digest for unit in units] == [unit.digest for unit in again]
     assert len({unit.digest for unit in units}) == len(units)
-    moved = [Frame(frame.atomic_numbers, frame.positions + (number == 3), frame.cell, frame.pbc)
-             for number, frame in enumerate(frames)]
+    moved = [
+        Frame(frame.atomic_numbers, frame.positions + (number == 3), frame.cell, frame.pbc)
+        for number, frame in enumerate(frames)
+    ]
     digests = [[unit.digest for unit in divide(stream, 1, digests=True)] for stream in (frames, moved)]
     assert [one == other for one, other in zip(*digests, strict=True)] == [True] * 3 + [False] * (len(frames) - 3)
 
@@ -132,8 +134,11 @@ def test_a_growing_batch_joins_units(model, path, monkeypatch):
     sizes = []
     monkeypatch.setattr(BatchMemory, "__init__", growing(BatchMemory.__init__))
     forward = type(model).forward
-    monkeypatch.setattr(type(model), "forward", lambda self, graph, **options: (
-        sizes.append(graph.n_frames), forward(self, graph, **options))[1])
+    monkeypatch.setattr(
+        type(model),
+        "forward",
+        lambda self, graph, **options: (sizes.append(graph.n_frames), forward(self, graph, **options))[1],
+    )
     pipeline = Pipeline(model, (Z,), joins=True, workers=None)
     done = list(pipeline.run(divide(list(iter_sources(path)) * 3, 1)))
     assert [unit.unit.number for unit in done] == list(range(sum(sizes)))
@@ -153,6 +158,7 @@ def growing(original):
     def init(self, *arguments):
         original(self, *arguments)
         self.grows = True
+
     return init
 
 

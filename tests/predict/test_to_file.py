@@ -37,9 +37,14 @@ def stopping(monkeypatch, after, kind=KeyboardInterrupt):
 
 
 def content(path):
-    return path.read_bytes() if path.suffix != ".h5" else [
-        [frame.positions.tobytes(), *(np.asarray(result[name]).tobytes() for name in NAMES)]
-        for frame, result in read_predictions(path)]
+    return (
+        path.read_bytes()
+        if path.suffix != ".h5"
+        else [
+            [frame.positions.tobytes(), *(np.asarray(result[name]).tobytes() for name in NAMES)]
+            for frame, result in read_predictions(path)
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", ["out.extxyz", "out.h5"])
@@ -62,8 +67,15 @@ def test_a_stopped_prediction_goes_on_and_ends_the_same(model, path, frames, tmp
     if whole.suffix == ".extxyz":
         data.write_bytes(data.read_bytes() + b"3\nhalf")
     progress = []
-    again = predict_files(model, path, output, NAMES, batch_size=3, resume=True,
-                          progress=lambda n_frames, n_atoms: progress.append((n_frames, n_atoms)))
+    again = predict_files(
+        model,
+        path,
+        output,
+        NAMES,
+        batch_size=3,
+        resume=True,
+        progress=lambda n_frames, n_atoms: progress.append((n_frames, n_atoms)),
+    )
     assert again.resumed == 6 and again.n_frames == len(frames)
     assert sum(n_frames for n_frames, _ in progress) == len(frames) - 6
     assert content(output) == content(whole)
@@ -162,8 +174,15 @@ def test_parts_are_joined_in_order(model, path, tmp_path, name):
     predict_files(model, path, whole, NAMES, batch_size=2)
 
     def process(rank):
-        predict_files(model, path, output, NAMES, batch_size=2, resume=True,
-                      processes=SimpleNamespace(global_rank=rank, world_size=3, barrier=lambda: None))
+        predict_files(
+            model,
+            path,
+            output,
+            NAMES,
+            batch_size=2,
+            resume=True,
+            processes=SimpleNamespace(global_rank=rank, world_size=3, barrier=lambda: None),
+        )
 
     with pytest.raises(DataError, match="parts of the prediction are missing; go on with --resume"):
         process(0)
@@ -178,16 +197,40 @@ def test_a_process_that_died_is_told(model, path, tmp_path):
         raise RuntimeError("Connection closed by peer")
 
     with pytest.raises(DataError, match="another process has ended before its work was done.*--resume"):
-        predict_files(model, path, tmp_path / "out.h5", (Z,),
-                      processes=SimpleNamespace(global_rank=1, world_size=2, barrier=fail))
+        predict_files(
+            model, path, tmp_path / "out.h5", (Z,), processes=SimpleNamespace(global_rank=1, world_size=2, barrier=fail)
+        )
 
 
 def test_two_processes_of_torchrun_write_what_one_writes(path, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1",
-                   "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
     both = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "bec_mace", "predict", "water",
-         str(path), "--batch-size", "4", "-o", "two.h5"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "bec_mace",
+            "predict",
+            "water",
+            str(path),
+            "--batch-size",
+            "4",
+            "-o",
+            "two.h5",
+        ],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert both.returncode == 0, both.stderr[-2000:]
     assert both.stdout.count("structures") == 1
     predict_files(load_model("water"), path, tmp_path / "one.h5", NAMES, batch_size=4)
@@ -210,8 +253,15 @@ def test_only_a_few_frames_are_in_memory(model, frames, tmp_path, workers):
         return sum(type(item) in (Frame, FrameText) for item in gc.get_objects())
 
     before, counts = alive(), []
-    predict_files(model, structures, tmp_path / "out.h5", (Z,), batch_size=2, workers=workers,
-                  progress=lambda n_frames, n_atoms: counts.append(alive() - before))
+    predict_files(
+        model,
+        structures,
+        tmp_path / "out.h5",
+        (Z,),
+        batch_size=2,
+        workers=workers,
+        progress=lambda n_frames, n_atoms: counts.append(alive() - before),
+    )
     assert len(counts) == 5 * len(frames) // 2
     assert max(counts) <= 10 + 8 * workers
 
@@ -237,7 +287,10 @@ def test_the_layout_is_as_documented(model, path, frames, tmp_path):
     with h5py.File(tmp_path / "out.h5") as file:
         assert dict(file.attrs)["format"] == "bec_mace predictions"
         assert (file.attrs["model"], file.attrs["precision"], file.attrs["index_order"]) == (
-            "small", "float64", "polarization_first")
+            "small",
+            "float64",
+            "polarization_first",
+        )
         assert list(file.attrs["structures"]) == [str(path)]
         sizes = [len(frame) for frame in frames]
         assert file["offsets"][:].tolist() == [0, *np.cumsum(sizes)]

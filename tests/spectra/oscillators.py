@@ -17,8 +17,15 @@ def thermal_speed(temperature, mass):
 def make(current, interval, temperature=300.0, volume=1000.0, elements=("H", "O"), **kwargs):
     """Currents of shape (n, n_elements, 3) at even intervals."""
     n = len(current)
-    return Currents(time=interval * np.arange(n), current=current, temperature=np.full(n, float(temperature)),
-                    volume=np.full(n, float(volume)), elements=tuple(elements), sampling_interval_fs=interval, **kwargs)
+    return Currents(
+        time=interval * np.arange(n),
+        current=current,
+        temperature=np.full(n, float(temperature)),
+        volume=np.full(n, float(volume)),
+        elements=tuple(elements),
+        sampling_interval_fs=interval,
+        **kwargs,
+    )
 
 
 def harmonic(n, interval, wavenumber, charges, masses, temperature, phase=0.3):

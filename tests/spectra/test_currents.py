@@ -17,8 +17,9 @@ NAMES = ("temperature", "volume", "potential_energy", "kinetic_energy")
 
 def fill(writer, first, last, interval=0.5):
     for row in range(first, last):
-        writer.append(row * interval, np.arange(6.0).reshape(2, 3) + row, 300.0 + row, 1000.0, -5.0 - row, 2.0 + row,
-                      (0.0, 0.1, 0.0))
+        writer.append(
+            row * interval, np.arange(6.0).reshape(2, 3) + row, 300.0 + row, 1000.0, -5.0 - row, 2.0 + row, (0.0, 0.1, 0.0)
+        )
 
 
 def new(path, **kwargs):
@@ -56,13 +57,16 @@ def test_a_file_that_is_being_written_is_read_as_far_as_it_was_flushed(tmp_path)
 
 
 def test_a_killed_writer_leaves_what_it_flushed_and_can_go_on(tmp_path):
-    code = ("from tests.spectra.test_currents import new, fill\n"
-            f"writer = new({str(tmp_path / 'c.h5')!r}, flush_every=10)\n"
-            "fill(writer, 0, 77)\nprint('go', flush=True)\nrow = 77\n"
-            "while True:\n    fill(writer, row, row + 1); row += 1\n")
+    code = (
+        "from tests.spectra.test_currents import new, fill\n"
+        f"writer = new({str(tmp_path / 'c.h5')!r}, flush_every=10)\n"
+        "fill(writer, 0, 77)\nprint('go', flush=True)\nrow = 77\n"
+        "while True:\n    fill(writer, row, row + 1); row += 1\n"
+    )
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root,
-                          env={**os.environ, "PYTHONPATH": str(root)}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+    ) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
     rows = len(Currents.read(tmp_path / "c.h5"))
@@ -107,8 +111,10 @@ def test_the_writer_checks_what_it_is_given(tmp_path):
             CurrentsWriter(tmp_path / "c.h5", elements, counts, 0.5)
     with pytest.raises(SpectrumError, match="the sampling interval must be a positive time in fs, got 0"):
         CurrentsWriter(tmp_path / "c.h5", ["H"], [2], 0.0)
-    with (new(tmp_path / "c.h5") as writer,
-          pytest.raises(SpectrumError, match=r"current must have shape \(2, 3\), got \(3, 2\)")):
+    with (
+        new(tmp_path / "c.h5") as writer,
+        pytest.raises(SpectrumError, match=r"current must have shape \(2, 3\), got \(3, 2\)"),
+    ):
         writer.append(0.0, np.zeros((3, 2)), 300.0, 1000.0, 0.0, 0.0)
 
 
@@ -132,8 +138,14 @@ def test_files_that_are_no_currents(tmp_path):
 
 def test_currents_are_checked():
     def make(time=(0.0, 1.0, 2.0), current=None, interval=1.0, elements=("H",), temperature=3):
-        return Currents(np.array(time), np.zeros((3, 1, 3)) if current is None else current, np.full(temperature, 300.0),
-                        np.full(3, 10.0), elements, interval)
+        return Currents(
+            np.array(time),
+            np.zeros((3, 1, 3)) if current is None else current,
+            np.full(temperature, 300.0),
+            np.full(3, 10.0),
+            elements,
+            interval,
+        )
 
     assert len(make()) == 3 and len(make().after(1.5)) == 1
     with pytest.raises(SpectrumError, match=r"current must have shape \(3, 1, 3\), got \(3, 3\)"):
@@ -153,8 +165,16 @@ def test_currents_are_checked():
 
 
 def test_write_and_read_again(tmp_path):
-    run = Currents(np.arange(5.0), np.arange(30.0).reshape(5, 2, 3), np.full(5, 300.0), np.full(5, np.nan), ("H", "O"),
-                   1.0, method=DIFFERENCES, counts=(2, 1))
+    run = Currents(
+        np.arange(5.0),
+        np.arange(30.0).reshape(5, 2, 3),
+        np.full(5, 300.0),
+        np.full(5, np.nan),
+        ("H", "O"),
+        1.0,
+        method=DIFFERENCES,
+        counts=(2, 1),
+    )
     run.write(tmp_path / "c.h5", model="water")
     run.write(tmp_path / "c.h5", model="water")
     again = Currents.read(tmp_path / "c.h5")

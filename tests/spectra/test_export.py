@@ -20,8 +20,9 @@ from tests.spectra.oscillators import harmonic, make
 
 @pytest.fixture(scope="module")
 def runs():
-    return [make(harmonic(6000, 1.0, (3403.3, 1652.0), (0.4, -0.8), (1.008, 15.999), 300.0, phase), 1.0)
-            for phase in (0.1, 0.7)]
+    return [
+        make(harmonic(6000, 1.0, (3403.3, 1652.0), (0.4, -0.8), (1.008, 15.999), 300.0, phase), 1.0) for phase in (0.1, 0.7)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,12 @@ def test_csv_holds_every_number(spectrum, tmp_path):
     comments = {line[2:].split(": ")[0]: json.loads(line.split(": ", 1)[1]) for line in lines if line.startswith("#")}
     assert comments == spectrum.meta and comments["epsilon_infinity"] == 1.7 and comments["resolution_cm-1"] == 40.0
     names = lines[len(comments)].split(",")
-    assert names[:4] == ["wavenumber_cm-1", "n_alpha_cm-1", "n_alpha_standard_error_cm-1",
-                         "n_alpha_standard_error_of_runs_cm-1"]
+    assert names[:4] == [
+        "wavenumber_cm-1",
+        "n_alpha_cm-1",
+        "n_alpha_standard_error_cm-1",
+        "n_alpha_standard_error_of_runs_cm-1",
+    ]
     assert {"epsilon_imaginary", "epsilon_real", "n_alpha_H-H_cm-1", "n_alpha_H-O_cm-1"} < set(names)
     table = dict(zip(names, np.loadtxt(tmp_path / "ir.csv", delimiter=",", skiprows=len(comments) + 1).T, strict=True))
     np.testing.assert_allclose(table["n_alpha_cm-1"], spectrum.n_alpha, rtol=1e-7)

@@ -23,8 +23,9 @@ POSITIONS = np.array([[0.1, 0.2, 0.3], [0.9, 0.6, 0.3], [-0.3, 1.1, 0.2], [3.2, 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(2)
-    config = ModelConfig(r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4],
-                         heads=["monopole", "dipole"])
+    config = ModelConfig(
+        r_max=3.0, channels=4, max_l=1, num_radial=4, radial_mlp=[8], readout_mlp=[4], heads=["monopole", "dipole"]
+    )
     statistics = Statistics(avg_num_neighbors=3.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={}, rms_forces=None)
     return build_model(config, [1, 8], statistics, torch.float64)
 

@@ -13,11 +13,14 @@ from tests.spectra.oscillators import CM, FS, area, harmonic, langevin, langevin
 def test_harmonic_charges_absorb_where_they_should_and_as_much(window, interval):
     charges, masses, centers, volume, temperature = (0.41, -0.82), (1.008, 15.999), (3404.4, 1647.7), 833.0, 317.0
     current = harmonic(round(20000 / interval), interval, centers, charges, masses, temperature)
-    spectrum = infrared_spectrum(make(current, interval, temperature, volume), resolution=12.0, window=window, blocks=1,
-                                 spacing=1.0)
+    spectrum = infrared_spectrum(
+        make(current, interval, temperature, volume), resolution=12.0, window=window, blocks=1, spacing=1.0
+    )
     x = spectrum.wavenumber
-    for element, low, high, center, charge, mass in (("H", 3200, 3600, *np.transpose([centers, charges, masses])[0]),
-                                                     ("O", 1450, 1850, *np.transpose([centers, charges, masses])[1])):
+    for element, low, high, center, charge, mass in (
+        ("H", 3200, 3600, *np.transpose([centers, charges, masses])[0]),
+        ("O", 1450, 1850, *np.transpose([centers, charges, masses])[1]),
+    ):
         there = (x > low) & (x < high)
         line = spectrum.contributions[f"{element}-{element}"][there]
         assert x[there][np.argmax(line)] == pytest.approx(center, abs=0.6)
@@ -166,19 +169,22 @@ def test_warns_of_folded_lines_and_of_fields(caplog):
     assert "lines fold back" in caplog.text and "field of up to 0.1 V/Å" in caplog.text
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"max_wavenumber": 9000.0}, r"rows every 2 fs tell wavenumbers up to 8339 cm\^-1 apart \(velocities\), 9000"),
-    ({"resolution": 1.0}, r"4000 fs are shorter than the correlation of 50005 fs .* above 12.5 cm\^-1"),
-    ({"blocks": 50}, "50 blocks of 40 rows are shorter than the correlation"),
-    ({"window": "hamming"}, "window 'hamming' is not known; choose one of gaussian"),
-    ({"quantum_correction": "wigner"}, "quantum correction 'wigner' is not known"),
-    ({"resolution": 0.0}, "resolution must be a positive wavenumber"),
-    ({"temperature": -3.0}, "temperature must be positive, got -3.0"),
-    ({"skip_fs": -3.0}, "skip_fs must not be negative"),
-    ({"skip_fs": 1e6}, "has 2000 rows, 4000 fs; skipping 1e"),
-    ({"spacing": 50.0}, "spacing 50 cm.* is wider than the resolution"),
-    ({"max_wavenumber": 3.0}, "no wavenumber between 5 .* and 3 cm"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_wavenumber": 9000.0}, r"rows every 2 fs tell wavenumbers up to 8339 cm\^-1 apart \(velocities\), 9000"),
+        ({"resolution": 1.0}, r"4000 fs are shorter than the correlation of 50005 fs .* above 12.5 cm\^-1"),
+        ({"blocks": 50}, "50 blocks of 40 rows are shorter than the correlation"),
+        ({"window": "hamming"}, "window 'hamming' is not known; choose one of gaussian"),
+        ({"quantum_correction": "wigner"}, "quantum correction 'wigner' is not known"),
+        ({"resolution": 0.0}, "resolution must be a positive wavenumber"),
+        ({"temperature": -3.0}, "temperature must be positive, got -3.0"),
+        ({"skip_fs": -3.0}, "skip_fs must not be negative"),
+        ({"skip_fs": 1e6}, "has 2000 rows, 4000 fs; skipping 1e"),
+        ({"spacing": 50.0}, "spacing 50 cm.* is wider than the resolution"),
+        ({"max_wavenumber": 3.0}, "no wavenumber between 5 .* and 3 cm"),
+    ],
+)
 def test_mistakes(settings, message):
     run = make(harmonic(2000, 2.0, (900.0, 500.0), (0.4, -0.8), (1.0, 16.0), 300.0), 2.0)
     with pytest.raises(SpectrumError, match=message):

@@ -32,12 +32,15 @@ def test_kramers_kronig_of_a_conductor():
     np.testing.assert_allclose(real[1] - 1.0, 2.0 * (real[0] - 1.0), rtol=1e-9)
 
 
-@pytest.mark.parametrize(("x", "loss", "message"), [
-    (np.array([1.0, 2.0, 4.0, 5.0]), np.ones(4), "evenly spaced wavenumbers"),
-    (np.array([10.0, 11.0, 12.0, 13.0]), np.ones(4), "begin at zero or one spacing above"),
-    (np.array([4.0, 3.0, 2.0, 1.0]), np.ones(4), "begin at zero or one spacing above"),
-    (np.arange(4.0), np.ones(5), "as many values as wavenumbers"),
-])
+@pytest.mark.parametrize(
+    ("x", "loss", "message"),
+    [
+        (np.array([1.0, 2.0, 4.0, 5.0]), np.ones(4), "evenly spaced wavenumbers"),
+        (np.array([10.0, 11.0, 12.0, 13.0]), np.ones(4), "begin at zero or one spacing above"),
+        (np.array([4.0, 3.0, 2.0, 1.0]), np.ones(4), "begin at zero or one spacing above"),
+        (np.arange(4.0), np.ones(5), "as many values as wavenumbers"),
+    ],
+)
 def test_kramers_kronig_needs_an_even_grid(x, loss, message):
     with pytest.raises(SpectrumError, match=message):
         kramers_kronig(x, loss)

@@ -59,10 +59,13 @@ def test_nothing_is_in_place_before_it_is_placed(tmp_path):
         assert complete_rows(file["time"], np.nan) == 2
 
 
-@pytest.mark.parametrize(("form", "version", "message"), [
-    ("other tables", 3, "is an HDF5 file, but not one of bec_mace's tests"),
-    ("test tables", 4, "has format version 3, this bec_mace reads 4; update bec_mace"),
-])
+@pytest.mark.parametrize(
+    ("form", "version", "message"),
+    [
+        ("other tables", 3, "is an HDF5 file, but not one of bec_mace's tests"),
+        ("test tables", 4, "has format version 3, this bec_mace reads 4; update bec_mace"),
+    ],
+)
 def test_another_kind_of_file_is_refused(tmp_path, form, version, message):
     make(tmp_path / "t.h5").close()
     with pytest.raises(DataError, match=message):

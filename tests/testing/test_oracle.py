@@ -37,11 +37,14 @@ def largest(difference: Tensor) -> float:
     return difference.abs().max().item()
 
 
-@pytest.mark.parametrize(("layers", "frame"), [
-    *((layers, frame) for layers in (1, 2) for frame in (*PERIODIC, "molecule")),
-    *((3, frame) for frame in ("triclinic_pair", "slab", "wire", "molecule")),
-    *(pytest.param(3, frame, marks=pytest.mark.slow) for frame in ("rocksalt", "triclinic")),
-])
+@pytest.mark.parametrize(
+    ("layers", "frame"),
+    [
+        *((layers, frame) for layers in (1, 2) for frame in (*PERIODIC, "molecule")),
+        *((3, frame) for frame in ("triclinic_pair", "slab", "wire", "molecule")),
+        *(pytest.param(3, frame, marks=pytest.mark.slow) for frame in ("rocksalt", "triclinic")),
+    ],
+)
 @pytest.mark.parametrize("heads", HEAD_SETS, ids="+".join)
 def test_engine_equals_oracle(heads: tuple[str, ...], layers: int, frame: str) -> None:
     expected = reference(heads, layers, frame)
@@ -68,11 +71,15 @@ def test_head_contributions(frame: str) -> None:
     assert largest(sum(shares.values()) - out["born_effective_charges"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("sizes", [
-    {"correlation": 3, "max_l": 2, "hidden_max_l": 2},
-    {"correlation": 1, "radial_basis": "gaussian"},
-    {"hidden_irreps": "2x0e", "max_l": 1},
-], ids=["rich", "gaussian", "scalars"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"correlation": 3, "max_l": 2, "hidden_max_l": 2},
+        {"correlation": 1, "radial_basis": "gaussian"},
+        {"hidden_irreps": "2x0e", "max_l": 1},
+    ],
+    ids=["rich", "gaussian", "scalars"],
+)
 def test_other_sizes_of_the_network(sizes: dict) -> None:
     heads = ("monopole", "charge_transfer") if "hidden_irreps" in sizes else ("monopole", "charge_transfer", "dipole")
     model, frame = make_model(heads, 2, **sizes), triclinic_pair()

@@ -22,13 +22,27 @@ def make_config(water_file, tmp_path):
     """A run of two epochs on four training and two validation frames; keywords change sections."""
 
     def make(output="run", data=None, model=None, **training):
-        return RunConfig.model_validate({
-            "output": str(tmp_path / output), "device": "cpu", "precision": "float64", "seed": 3,
-            "data": {"train": str(water_file), "validation": 0.34, **(data or {})},
-            "model": {"r_max": 3.0, "channels": 4, "max_l": 1, "num_interactions": 1, "num_radial": 4,
-                      "radial_mlp": [8], "readout_mlp": [4], "heads": ["monopole"], **(model or {})},
-            "training": {"epochs": 2, "batch_size": 2, **training},
-        })
+        return RunConfig.model_validate(
+            {
+                "output": str(tmp_path / output),
+                "device": "cpu",
+                "precision": "float64",
+                "seed": 3,
+                "data": {"train": str(water_file), "validation": 0.34, **(data or {})},
+                "model": {
+                    "r_max": 3.0,
+                    "channels": 4,
+                    "max_l": 1,
+                    "num_interactions": 1,
+                    "num_radial": 4,
+                    "radial_mlp": [8],
+                    "readout_mlp": [4],
+                    "heads": ["monopole"],
+                    **(model or {}),
+                },
+                "training": {"epochs": 2, "batch_size": 2, **training},
+            }
+        )
 
     return make
 
@@ -43,7 +57,9 @@ def make_graph():
             atomic_numbers=torch.tensor(atomic_numbers).numpy(),
             positions=torch.arange(3 * n, dtype=torch.float64).reshape(n, 3).numpy(),
             cell=torch.zeros(3, 3, dtype=torch.float64).numpy() if cell is None else cell,
-            pbc=torch.tensor(pbc).numpy(), labels=labels)
+            pbc=torch.tensor(pbc).numpy(),
+            labels=labels,
+        )
         return build_graph(frame, 2.0)
 
     return make

@@ -41,18 +41,29 @@ def log_evidence(equations, groups, hyperparameters):
     return 0.5 * (volume + equations.count * math.log(hyperparameters.noise / (2 * math.pi)) - misfit)
 
 
-
 @pytest.fixture
 def make_run(water_file: Path, tmp_path: Path) -> Callable[..., KernelRunConfig]:
     """A fit to four of six water clusters; keywords change sections."""
 
     def make(model: dict | None = None, data: dict | None = None, **fit: object) -> KernelRunConfig:
-        return KernelRunConfig.model_validate({
-            "output": str(tmp_path / "run"), "device": "cpu", "precision": "float64",
-            "data": {"train": str(water_file), "validation": 0, "test": 0.34, **(data or {})},
-            "model": {"kind": "kernel", "r_max": 3.5, "num_radial": 4, "max_l": 2, "num_representatives": 8,
-                      "heads": ["monopole", "dipole"], **(model or {})},
-            "fit": fit})
+        return KernelRunConfig.model_validate(
+            {
+                "output": str(tmp_path / "run"),
+                "device": "cpu",
+                "precision": "float64",
+                "data": {"train": str(water_file), "validation": 0, "test": 0.34, **(data or {})},
+                "model": {
+                    "kind": "kernel",
+                    "r_max": 3.5,
+                    "num_radial": 4,
+                    "max_l": 2,
+                    "num_representatives": 8,
+                    "heads": ["monopole", "dipole"],
+                    **(model or {}),
+                },
+                "fit": fit,
+            }
+        )
 
     return make
 
@@ -207,7 +218,13 @@ def test_run(make_run: Callable) -> None:
     results = fit_kernel(config)
     folder = config.output
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "train.log", "best.safetensors", "best.json", "results.json", "parity_test.png"}
+        "config.yaml",
+        "train.log",
+        "best.safetensors",
+        "best.json",
+        "results.json",
+        "parity_test.png",
+    }
     errors = results["test"][Z]
     assert errors["rmse"] < 0.7 * errors["trivial"]["rmse"]
     assert 0 < results["test"]["uncertainty"]["within_68"] <= results["test"]["uncertainty"]["within_95"] <= 1

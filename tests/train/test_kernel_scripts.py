@@ -41,8 +41,27 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
 
 
 def test_learning_curves(data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    arguments = ["--train", data[0], "--test", data[1], "--sizes", "2", "6", "--seeds", "0", "1", "--r-max", "3",
-                 "--max-l", "2", "--representatives", "10", "--json", str(tmp_path / "m.json"), "--only-models"]
+    arguments = [
+        "--train",
+        data[0],
+        "--test",
+        data[1],
+        "--sizes",
+        "2",
+        "6",
+        "--seeds",
+        "0",
+        "1",
+        "--r-max",
+        "3",
+        "--max-l",
+        "2",
+        "--representatives",
+        "10",
+        "--json",
+        str(tmp_path / "m.json"),
+        "--only-models",
+    ]
     assert run(monkeypatch, "compare_models.py", *arguments, KERNELS[0]) == 0
     assert "kernel dipole" not in capsys.readouterr().out
     assert run(monkeypatch, "compare_models.py", *arguments, *KERNELS, "--plot", str(tmp_path / "m.png")) == 0
@@ -63,8 +82,26 @@ def test_learning_curves(data: tuple[str, str], tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_settings_need_another_file(data: tuple[str, str], tmp_path: Path, monkeypatch, capsys) -> None:
-    arguments = ["--train", data[0], "--test", data[1], "--sizes", "2", "--seeds", "0", "--r-max", "3", "--max-l", "1",
-                 "--representatives", "4", "--json", str(tmp_path / "m.json"), "--only-models", "kernel dipole"]
+    arguments = [
+        "--train",
+        data[0],
+        "--test",
+        data[1],
+        "--sizes",
+        "2",
+        "--seeds",
+        "0",
+        "--r-max",
+        "3",
+        "--max-l",
+        "1",
+        "--representatives",
+        "4",
+        "--json",
+        str(tmp_path / "m.json"),
+        "--only-models",
+        "kernel dipole",
+    ]
     assert run(monkeypatch, "compare_models.py", *arguments) == 0
     assert run(monkeypatch, "compare_models.py", *arguments, "--zeta", "3") == 2
     assert "asked for" in capsys.readouterr().err
@@ -76,9 +113,32 @@ def test_other_settings_need_another_file(data: tuple[str, str], tmp_path: Path,
 
 
 def test_the_parts_of_the_charges_add_up(data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, "charge_partition.py", "--train", data[0], "--test", data[1], "--frames", "3", "--seeds", "0", "1",
-               "--representatives", "10", "--r-max", "3", "--models", "water", "--json", str(tmp_path / "p.json"),
-               "--plot", str(tmp_path / "p.png")) == 0
+    assert (
+        run(
+            monkeypatch,
+            "charge_partition.py",
+            "--train",
+            data[0],
+            "--test",
+            data[1],
+            "--frames",
+            "3",
+            "--seeds",
+            "0",
+            "1",
+            "--representatives",
+            "10",
+            "--r-max",
+            "3",
+            "--models",
+            "water",
+            "--json",
+            str(tmp_path / "p.json"),
+            "--plot",
+            str(tmp_path / "p.png"),
+        )
+        == 0
+    )
     found = json.loads((tmp_path / "p.json").read_text())
     assert {label: len(rows) for label, rows in found.items()} == {"monopole": 2, "dipole": 2, "monopole+dipole": 2, "water": 1}
     for label, rows in found.items():

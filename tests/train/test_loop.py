@@ -99,8 +99,17 @@ def test_run_folder_holds_what_it_promises(make_config, with_pictures):
     config = make_config(data={"test": 0.17})
     results = train(config)
     assert {path.name for path in config.output.iterdir()} == {
-        "config.yaml", "train.log", "metrics.csv", "best.safetensors", "best.json", "last.pt", "results.json",
-        "parity_validation.png", "parity_test.png", "learning_curve.png"}
+        "config.yaml",
+        "train.log",
+        "metrics.csv",
+        "best.safetensors",
+        "best.json",
+        "last.pt",
+        "results.json",
+        "parity_validation.png",
+        "parity_test.png",
+        "learning_curve.png",
+    }
     assert json.loads((config.output / "results.json").read_text()) == results
     assert load_config(config.output / "config.yaml") == config
     header, units, *rows = (config.output / "metrics.csv").read_text().splitlines()
@@ -136,8 +145,10 @@ def test_training_lowers_the_error(make_config):
 
 
 def test_charges_energies_and_forces_train_together(make_config):
-    config = make_config(model={"heads": ["charge_transfer", "energy"]},
-                         loss={"weights": {Z: 1.0, "energy": 1.0, "forces": 0.1}, "element_weights": {"O": 2.0}})
+    config = make_config(
+        model={"heads": ["charge_transfer", "energy"]},
+        loss={"weights": {Z: 1.0, "energy": 1.0, "forces": 0.1}, "element_weights": {"O": 2.0}},
+    )
     results = train(config)
     columns, units = read_metrics(config.output / "metrics.csv")
     assert units["train_energy_rmse"] == "eV/atom" and units["validation_forces_mae"] == "eV/Å"
@@ -147,9 +158,12 @@ def test_charges_energies_and_forces_train_together(make_config):
 
 
 def test_dielectric_tensors_train_with_charges(make_config, files):
-    config = make_config(data={"train": str(files / "zirconia_pbe.extxyz")}, epochs=40,
-                         model={"heads": ["charge_transfer", "polarizability"], "max_l": 2, "hidden_max_l": 2},
-                         loss={"weights": {Z: 1.0, "dielectric_tensor": 1.0}, "huber": {"dielectric_tensor": 0.1}})
+    config = make_config(
+        data={"train": str(files / "zirconia_pbe.extxyz")},
+        epochs=40,
+        model={"heads": ["charge_transfer", "polarizability"], "max_l": 2, "hidden_max_l": 2},
+        loss={"weights": {Z: 1.0, "dielectric_tensor": 1.0}, "huber": {"dielectric_tensor": 0.1}},
+    )
     results = train(config)
     columns, units = read_metrics(config.output / "metrics.csv")
     assert units["train_dielectric_tensor_rmse"] == "relative"
@@ -159,16 +173,22 @@ def test_dielectric_tensors_train_with_charges(make_config, files):
     assert "polarizability" not in results["validation"]["head_shares"]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"pbc": [True, True, False]}, "needs a cell that is periodic in three directions; train `polarizability` instead"),
-    ({"eps_inf": -np.eye(3)}, "dielectric_tensor has the trace -3, which must be positive"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pbc": [True, True, False]}, "needs a cell that is periodic in three directions; train `polarizability` instead"),
+        ({"eps_inf": -np.eye(3)}, "dielectric_tensor has the trace -3, which must be positive"),
+    ],
+)
 def test_dielectric_tensors_that_make_no_sense_are_refused(make_config, files, write_extxyz, change, message):
     frames = ase.io.read(files / "zirconia_pbe.extxyz", ":4")
     frames[2].pbc = change.pop("pbc", True)
     frames[2].info.update(change)
-    config = make_config(data={"train": str(write_extxyz(frames)), "validation": 0}, model={"heads": ["polarizability"]},
-                         loss={"weights": {"dielectric_tensor": 1.0}})
+    config = make_config(
+        data={"train": str(write_extxyz(frames)), "validation": 0},
+        model={"heads": ["polarizability"]},
+        loss={"weights": {"dielectric_tensor": 1.0}},
+    )
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         train(config)
     assert "frame 2" in str(caught.value)
@@ -193,8 +213,10 @@ def test_resume_starts_a_run_where_there_is_none(make_config):
     assert train(make_config(epochs=1), resume=True)["epochs"] == 1
 
 
-@pytest.mark.parametrize(("change", "name"), [
-    ({"model": {"channels": 8}}, "model"), ({"data": {"validation": 0.5}}, "data"), ({"batch_size": 3}, "batch_size")])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"model": {"channels": 8}}, "model"), ({"data": {"validation": 0.5}}, "data"), ({"batch_size": 3}, "batch_size")],
+)
 def test_resume_of_another_run_is_refused(make_config, change, name):
     train(make_config(epochs=1))
     with pytest.raises(TrainingError, match=f"had another {name}"):
@@ -243,8 +265,11 @@ def test_validation_every_few_epochs(make_config):
     config = make_config(epochs=5, validate_every=2)
     train(config)
     columns, _ = read_metrics(config.output / "metrics.csv")
-    assert [epoch for epoch, loss in zip(columns["epoch"], columns["validation_loss"], strict=True)
-            if np.isfinite(loss)] == [2, 4, 5]
+    assert [epoch for epoch, loss in zip(columns["epoch"], columns["validation_loss"], strict=True) if np.isfinite(loss)] == [
+        2,
+        4,
+        5,
+    ]
 
 
 def test_without_validation_the_last_weights_are_kept(make_config):
@@ -283,8 +308,11 @@ def test_a_real_kill(make_config, tmp_path):
     whole, cut = make_config("whole", **options), make_config("cut", **options)
     train(whole)
     save_config(cut, tmp_path / "cut.yaml")
-    process = subprocess.Popen([sys.executable, "-m", "bec_mace", "train", str(tmp_path / "cut.yaml")],
-                               stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bec_mace", "train", str(tmp_path / "cut.yaml")],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     while not (cut.output / "last.pt").exists():
         time.sleep(0.02)
     time.sleep(0.2)
@@ -304,9 +332,23 @@ def test_two_processes_train_as_one(make_config, tmp_path):
     text["output"] = str(two.output)
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(text))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "bec_mace", "train", str(tmp_path / "two.yaml")],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "bec_mace",
+            "train",
+            str(tmp_path / "two.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     assert "2 processes" in done.stderr
     columns = [read_metrics(config.output / "metrics.csv")[0] for config in (one, two)]
@@ -325,8 +367,9 @@ def test_energies_keep_their_digits_in_float32(make_config, water_file, tmp_path
     ase.io.write(tmp_path / "deep.extxyz", frames, format="extxyz")
     errors = []
     for name, file in (("plain", water_file), ("deep", tmp_path / "deep.extxyz")):
-        config = make_config(name, data={"train": str(file)}, model={"heads": ["energy"]}, epochs=1,
-                             loss={"weights": {"energy": 1.0}}).model_copy(update={"precision": "float32"})
+        config = make_config(
+            name, data={"train": str(file)}, model={"heads": ["energy"]}, epochs=1, loss={"weights": {"energy": 1.0}}
+        ).model_copy(update={"precision": "float32"})
         errors.append(train(config)["validation"]["energy"]["rmse"])
     assert errors[1] == pytest.approx(errors[0], rel=1e-3)
 

@@ -42,9 +42,12 @@ def test_element_weights_change_the_loss_but_not_the_reported_error(make_batch):
 def test_frames_without_the_label_do_not_count(make_batch):
     graph = make_batch(
         {"atomic_numbers": [1], "labels": {"energy": np.array(1.0)}},
-        {"atomic_numbers": [1, 1], "labels": {"energy": np.array(4.0), "forces": np.zeros((2, 3))}})
-    outputs = {"energy": torch.tensor([0.0, 0.0], dtype=torch.float64),
-               "forces": torch.tensor([[9.0, 9, 9], [1, 0, 0], [0, 2, 0]], dtype=torch.float64, requires_grad=True)}
+        {"atomic_numbers": [1, 1], "labels": {"energy": np.array(4.0), "forces": np.zeros((2, 3))}},
+    )
+    outputs = {
+        "energy": torch.tensor([0.0, 0.0], dtype=torch.float64),
+        "forces": torch.tensor([[9.0, 9, 9], [1, 0, 0], [0, 2, 0]], dtype=torch.float64, requires_grad=True),
+    }
     value, summary = summed(Loss({"energy": 1.0, "forces": 10.0}), outputs, graph)
     energy, forces = (1.0 + 2.0**2) / 2, (1.0 + 4.0) / 6
     assert value.item() == pytest.approx(energy + 10.0 * forces)
@@ -134,15 +137,17 @@ def test_shares_of_a_batch_add_up_to_its_loss(make_batch):
     whole, first, second = sums(frames), sums(frames[:1]), sums(frames[1:])
     total = loss.stack(first) + loss.stack(second)
     torch.testing.assert_close(total, loss.stack(whole))
-    torch.testing.assert_close(loss.value(first, total) + loss.value(second, total),
-                               loss.value(whole, loss.stack(whole)))
+    torch.testing.assert_close(loss.value(first, total) + loss.value(second, total), loss.value(whole, loss.stack(whole)))
 
 
-@pytest.mark.parametrize(("weights", "message"), [
-    ({"bec": 1.0}, "unknown property 'bec'"),
-    ({Z: 0.0}, "must be positive"),
-    ({}, "nothing to train"),
-])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"bec": 1.0}, "unknown property 'bec'"),
+        ({Z: 0.0}, "must be positive"),
+        ({}, "nothing to train"),
+    ],
+)
 def test_weights_that_make_no_loss_are_refused(weights, message):
     with pytest.raises(TrainingError, match=message):
         Loss(weights)

@@ -16,8 +16,14 @@ from bec_mace.train.prepare import (
 
 def frame(numbers, labels=None, periodic=False):
     n = len(numbers)
-    return Frame(np.array(numbers), np.arange(3.0 * n).reshape(n, 3), 9 * np.eye(3) * periodic, np.full(3, periodic),
-                 labels or {}, source="a.xyz, frame 7")
+    return Frame(
+        np.array(numbers),
+        np.arange(3.0 * n).reshape(n, 3),
+        9 * np.eye(3) * periodic,
+        np.full(3, periodic),
+        labels or {},
+        source="a.xyz, frame 7",
+    )
 
 
 def test_elements_are_those_of_all_frames():
@@ -38,7 +44,7 @@ def test_dipoles_of_periodic_cells_are_refused(write_extxyz):
 
 def test_graphs_hold_the_trained_labels_and_energies_in_float64():
     labels = {"energy": np.array(-1e5 - 1e-4), "forces": np.ones((2, 3)), "dipole": np.ones(3)}
-    graph, = build_graphs([frame([1, 1], labels)], 6.0, torch.float32, ["energy", "forces"])
+    (graph,) = build_graphs([frame([1, 1], labels)], 6.0, torch.float32, ["energy", "forces"])
     assert set(graph.labels) == set(graph.masks) == {"energy", "forces"}
     assert graph.labels["energy"].dtype == torch.float64
     assert graph.labels["energy"].tolist() == [-1e5 - 1e-4]

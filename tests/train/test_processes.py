@@ -8,12 +8,15 @@ from bec_mace.errors import TrainingError
 from bec_mace.train.processes import launch, share, sum_gradients, sum_over_processes
 
 
-@pytest.mark.parametrize(("environment", "grid"), [
-    ({}, (3, 1)),
-    ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
-    ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}, (4, 2)),
-    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (3, 1)),
-])
+@pytest.mark.parametrize(
+    ("environment", "grid"),
+    [
+        ({}, (3, 1)),
+        ({"LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}, (4, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (3, 1)),
+    ],
+)
 def test_processes_are_counted_from_the_environment(monkeypatch, environment, grid):
     for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NNODES"):
         monkeypatch.delenv(name, raising=False)

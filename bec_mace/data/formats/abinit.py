@@ -19,5 +19,7 @@ def recognises(head: str) -> bool:
 
 def read(path: Path) -> Iterator[Atoms]:
     """Raise a DataError that says what to do instead."""
-    raise DataError(f"{path}: an Abinit DDB is not read. Let anaddb or abipy compute the Born effective charges, and give "
-                    "them with the structure as extended XYZ: 9 columns REF_becs, row-major Z[polarization, displacement].")
+    raise DataError(
+        f"{path}: an Abinit DDB is not read. Let anaddb or abipy compute the Born effective charges, and give "
+        "them with the structure as extended XYZ: 9 columns REF_becs, row-major Z[polarization, displacement]."
+    )

@@ -85,8 +85,10 @@ def read(path: Path) -> Iterator[Atoms]:
     if run.charges is not None:
         attach(atoms, run.charges, f"{path}, line {run.line}")
     elif run.corrected:
-        raise DataError(f"{path}: Born effective charges only with the acoustic sum rule applied. "
-                        "Give the whole output of ph.x, which has the raw ones too.")
+        raise DataError(
+            f"{path}: Born effective charges only with the acoustic sum rule applied. "
+            "Give the whole output of ph.x, which has the raw ones too."
+        )
     if run.dielectric is not None:
         attach_dielectric(atoms, run.dielectric)
     yield atoms
@@ -112,7 +114,7 @@ def _scan(path: Path) -> _Run:
         else:
             for name, pattern in (("alat", _ALAT), ("celldm", _CELLDM), ("volume", _VOLUME), ("atoms", _N_ATOMS)):
                 if match := pattern.search(line):
-                    run.scalars[name], = numbers(match[1], 1, where)
+                    (run.scalars[name],) = numbers(match[1], 1, where)
     return run
 
 
@@ -136,16 +138,19 @@ def _read_block(lines: Lines, path: Path, run: _Run) -> np.ndarray:
             continue
         index = len(tensors)
         if int(match[1]) != index + 1 or index < len(run.labels) and match[2] != run.labels[index]:
-            expected = " ".join([str(index + 1), *run.labels[index:index + 1]])
-            raise DataError(f"{path}, line {number}: expected atom {expected}, found {line.strip()[:40]!r}. "
-                            "The file is damaged: remove it.")
+            expected = " ".join([str(index + 1), *run.labels[index : index + 1]])
+            raise DataError(
+                f"{path}, line {number}: expected atom {expected}, found {line.strip()[:40]!r}. The file is damaged: remove it."
+            )
         rows = []
         for axis in "xyz":
             number, line = next(lines, (number, ""))
             row = _ROW.match(line)
             if row is None or row[1] != axis:
-                raise DataError(f"{path}, line {number}: row {axis} of atom {index + 1} is missing. "
-                                "The file is cut off or damaged: run the calculation again, or remove the file.")
+                raise DataError(
+                    f"{path}, line {number}: row {axis} of atom {index + 1} is missing. "
+                    "The file is cut off or damaged: run the calculation again, or remove the file."
+                )
             rows.append(numbers(row[2], 3, f"{path}, line {number}"))
         tensors.append(rows)
     return np.array(tensors).reshape(-1, 3, 3)
@@ -165,11 +170,20 @@ def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
 def _structure(run: _Run, path: Path) -> Atoms:
     from ase import Atoms
 
-    missing = [name for name, present in (("lattice parameter", "alat" in run.scalars), ("crystal axes", len(run.axes) == 3),
-                                        ("sites", run.labels and len(run.labels) == run.scalars.get("atoms"))) if not present]
+    missing = [
+        name
+        for name, present in (
+            ("lattice parameter", "alat" in run.scalars),
+            ("crystal axes", len(run.axes) == 3),
+            ("sites", run.labels and len(run.labels) == run.scalars.get("atoms")),
+        )
+        if not present
+    ]
     if missing:
-        raise DataError(f"{path}: no complete {' and '.join(missing)} in this output of ph.x. It is cut off or damaged: "
-                        "run the calculation again, or remove the file.")
+        raise DataError(
+            f"{path}: no complete {' and '.join(missing)} in this output of ph.x. It is cut off or damaged: "
+            "run the calculation again, or remove the file."
+        )
     alat = run.scalars["alat"]
     # celldm has a digit more. It is another length where it is not the lattice parameter.
     celldm = run.scalars.get("celldm", alat)
@@ -177,8 +191,10 @@ def _structure(run: _Run, path: Path) -> Atoms:
     cell = np.array([run.axes[axis] for axis in (1, 2, 3)]) * length
     volume = run.scalars.get("volume")
     if volume is not None and abs(abs(np.linalg.det(cell)) - volume) > _VOLUME_ERROR * volume:
-        raise DataError(f"{path}: the lattice vectors enclose {abs(np.linalg.det(cell)):.4f} bohr^3, but the volume is given "
-                        f"as {volume:.4f}. The file is damaged: remove it.")
+        raise DataError(
+            f"{path}: the lattice vectors enclose {abs(np.linalg.det(cell)):.4f} bohr^3, but the volume is given "
+            f"as {volume:.4f}. The file is damaged: remove it."
+        )
     species = [_atomic_number(label, path) for label in run.labels]
     return Atoms(numbers=species, positions=np.array(run.positions) * length * BOHR, cell=cell * BOHR, pbc=True)
 

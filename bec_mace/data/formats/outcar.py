@@ -140,20 +140,26 @@ def _read_summary(lines: Lines, path: Path, start: int) -> np.ndarray:
         if words[:1] != ["ion"]:
             break
         if words[1:] != [str(len(tensors) + 1)]:
-            raise DataError(f"{path}, line {number}: expected ion {len(tensors) + 1}, found {line.strip()[:40]!r}. "
-                            "The file is damaged: remove it.")
+            raise DataError(
+                f"{path}, line {number}: expected ion {len(tensors) + 1}, found {line.strip()[:40]!r}. "
+                "The file is damaged: remove it."
+            )
         rows = []
         for direction in _DIRECTIONS:
             number, line = next(lines, (number, ""))
             index, *values = numbers(line, 4, f"{path}, line {number}")
             if index != direction:
-                raise DataError(f"{path}, line {number}: expected row {direction} of ion {len(tensors) + 1}, found "
-                                f"{line.strip()[:60]!r}. The file is damaged: remove it.")
+                raise DataError(
+                    f"{path}, line {number}: expected row {direction} of ion {len(tensors) + 1}, found "
+                    f"{line.strip()[:60]!r}. The file is damaged: remove it."
+                )
             rows.append(values)
         tensors.append(rows)
     if not tensors:
-        raise DataError(f"{path}, line {start}: the block of Born effective charges is empty. "
-                        "The file is cut off or damaged: run the calculation again, or remove the file.")
+        raise DataError(
+            f"{path}, line {start}: the block of Born effective charges is empty. "
+            "The file is cut off or damaged: run the calculation again, or remove the file."
+        )
     return np.array(tensors)
 
 
@@ -165,8 +171,9 @@ def _read_listing(lines: Lines, path: Path, start: int) -> np.ndarray:
         if line.strip().startswith("---"):
             return np.array(rows)
         rows.append(numbers(line.partition("(")[0], 6, f"{path}, line {number}"))
-    raise DataError(f"{path}, line {start}: the list of Born effective charges is cut off. "
-                    "Run the calculation again, or remove the file.")
+    raise DataError(
+        f"{path}, line {start}: the list of Born effective charges is cut off. Run the calculation again, or remove the file."
+    )
 
 
 def _read_dielectric(lines: Lines, path: Path, start: int) -> np.ndarray:
@@ -182,13 +189,19 @@ def _owner(step: _Step, images: Sequence[Atoms], where: str) -> int:
     for rows in step.listing.values():
         candidates = [index for index in candidates if _is_at(images[index], rows[:, :3])]
     if not candidates:
-        raise DataError(f"{where}: no structure of this ionic step is at the positions of its Born effective charges. "
-                        "Compute them for one structure at a time (NSW = 0).")
+        raise DataError(
+            f"{where}: no structure of this ionic step is at the positions of its Born effective charges. "
+            "Compute them for one structure at a time (NSW = 0)."
+        )
     last = images[candidates[-1]]
-    if any(not _is_at(images[index], last.positions) or not np.allclose(images[index].cell, last.cell, atol=_SAME)
-           for index in candidates):
-        raise DataError(f"{where}: these Born effective charges may belong to any of {len(candidates)} structures. "
-                        "Compute them for one structure at a time (NSW = 0).")
+    if any(
+        not _is_at(images[index], last.positions) or not np.allclose(images[index].cell, last.cell, atol=_SAME)
+        for index in candidates
+    ):
+        raise DataError(
+            f"{where}: these Born effective charges may belong to any of {len(candidates)} structures. "
+            "Compute them for one structure at a time (NSW = 0)."
+        )
     return candidates[-1]
 
 

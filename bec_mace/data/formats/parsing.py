@@ -55,8 +55,10 @@ def numbers(text: str, count: int, where: str) -> list[float]:
     """
     words = text.split()
     if len(words) != count:
-        raise DataError(f"{where}: expected {count} numbers, found {text.strip()[:60]!r}. "
-                        "The file is cut off or damaged: run the calculation again, or remove the file.")
+        raise DataError(
+            f"{where}: expected {count} numbers, found {text.strip()[:60]!r}. "
+            "The file is cut off or damaged: run the calculation again, or remove the file."
+        )
     values = []
     for word in words:
         try:
@@ -64,8 +66,10 @@ def numbers(text: str, count: int, where: str) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{where}: {word!r} stands where a number should be. The calculation went wrong, or a number "
-                            "did not fit its column: repair or remove the file.")
+            raise DataError(
+                f"{where}: {word!r} stands where a number should be. The calculation went wrong, or a number "
+                "did not fit its column: repair or remove the file."
+            )
         values.append(value)
     return values
 
@@ -93,5 +97,7 @@ def attach_dielectric(atoms: Atoms, tensor: np.ndarray) -> None:
 def check_count(n_charges: int, n_atoms: int, where: str) -> None:
     """Raise a DataError when the number of tensors is not the number of atoms."""
     if n_charges != n_atoms:
-        raise DataError(f"{where}: Born effective charges of {n_charges} atoms, but the structure has {n_atoms}. "
-                        "The file is cut off or damaged: run the calculation again, or remove the file.")
+        raise DataError(
+            f"{where}: Born effective charges of {n_charges} atoms, but the structure has {n_atoms}. "
+            "The file is cut off or damaged: run the calculation again, or remove the file."
+        )

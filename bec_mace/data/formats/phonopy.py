@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 _STRUCTURES = ("POSCAR-unitcell", "POSCAR")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|\*+|nan|[+-]?inf", re.IGNORECASE)
 _LISTED = re.compile(r"^# epsilon and Z\* of atoms((?: +\d+)+)\s*$")
-_WHAT_TO_DO = ("Give the OUTCAR or vasprun.xml that BORN was made from. Or let phonopy expand it: "
-               "phonopy.load(...).nac_params['born'] is the full list of tensors of its primitive cell, which go with "
-               "that cell into extended XYZ, 9 columns REF_becs.")
+_WHAT_TO_DO = (
+    "Give the OUTCAR or vasprun.xml that BORN was made from. Or let phonopy expand it: "
+    "phonopy.load(...).nac_params['born'] is the full list of tensors of its primitive cell, which go with "
+    "that cell into extended XYZ, 9 columns REF_becs."
+)
 
 
 def recognises(head: str) -> bool:
     """Whether a file that begins like this is a BORN file."""
     # The last line of a head may be cut.
     lines = head.rstrip("\n").split("\n")[1:4]
-    return len(lines) >= 2 and all(len(line.split()) == 9 and all(_NUMBER.fullmatch(word) for word in line.split())
-                                   for line in lines[:2])
+    return len(lines) >= 2 and all(
+        len(line.split()) == 9 and all(_NUMBER.fullmatch(word) for word in line.split()) for line in lines[:2]
+    )
 
 
 def read(path: Path) -> Iterator[Atoms]:
@@ -53,9 +56,11 @@ def read(path: Path) -> Iterator[Atoms]:
     atoms_listed = [int(word) for word in listed[1].split()] if listed else None
     if len(charges) != len(atoms) or atoms_listed not in (None, list(range(1, len(atoms) + 1))):
         which = f" (atoms {', '.join(map(str, atoms_listed))})" if atoms_listed else ""
-        raise DataError(f"{path}: {len(charges)} Born effective charges{which} for the {len(atoms)} atoms of "
-                        f"{structure.name}; those of the other atoms follow by symmetry, which is not applied here. "
-                        f"{_WHAT_TO_DO}")
+        raise DataError(
+            f"{path}: {len(charges)} Born effective charges{which} for the {len(atoms)} atoms of "
+            f"{structure.name}; those of the other atoms follow by symmetry, which is not applied here. "
+            f"{_WHAT_TO_DO}"
+        )
     attach(atoms, charges, str(path))
     attach_dielectric(atoms, np.array(numbers(content[1][1], 9, f"{path}, line {content[1][0]}")))
     yield atoms

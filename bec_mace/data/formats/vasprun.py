@@ -67,8 +67,10 @@ def _scan(path: Path) -> Iterator[tuple[int, str, np.ndarray]]:
         elif _ARRAY.search(line):
             where = f"{path}, line {number}"
             if not inside:
-                raise DataError(f"{where}: Born effective charges outside a calculation, so of no structure for sure. "
-                                "Compute them for one structure at a time (NSW = 0).")
+                raise DataError(
+                    f"{where}: Born effective charges outside a calculation, so of no structure for sure. "
+                    "Compute them for one structure at a time (NSW = 0)."
+                )
             text = _read_until("</array>", line, lines, where)
             charges = np.array([numbers(" ".join(_ROWS.findall(rows)), 9, where) for rows in _SETS.findall(text)])
             check_count(len(charges), n_atoms if n_atoms is not None else len(charges), where)
@@ -85,7 +87,9 @@ def _read_until(end: str, line: str, lines: Lines, where: str) -> str:
     while end not in text:
         _, line = next(lines, (0, ""))
         if not line:
-            raise DataError(f"{where}: the block of Born effective charges or of the dielectric tensor is cut off. "
-                            "Run the calculation again, or remove the file.")
+            raise DataError(
+                f"{where}: the block of Born effective charges or of the dielectric tensor is cut off. "
+                "Run the calculation again, or remove the file."
+            )
         text += line
     return text

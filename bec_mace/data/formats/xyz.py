@@ -61,8 +61,10 @@ def _count(line: str, source: str) -> int:
     except ValueError:
         count = -1
     if count < 0:
-        raise DataError(f"{source}: ASE cannot read it (expected the number of atoms, found {line.strip()[:40]!r}). "
-                        "Check the file and its format.")
+        raise DataError(
+            f"{source}: ASE cannot read it (expected the number of atoms, found {line.strip()[:40]!r}). "
+            "Check the file and its format."
+        )
     return count
 
 

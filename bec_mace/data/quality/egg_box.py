@@ -56,8 +56,12 @@ class EggBox:
 
     def remove(self, frames: Sequence[Frame]) -> list[Frame]:
         """Frames with labels Z* without the error; those without Z* or of another cell are given back as they are."""
-        return [replace(frame, labels={**frame.labels, _Z: frame.labels[_Z] - self.error(frame)})
-                if _Z in frame.labels and frame.pbc.all() else frame for frame in frames]
+        return [
+            replace(frame, labels={**frame.labels, _Z: frame.labels[_Z] - self.error(frame)})
+            if _Z in frame.labels and frame.pbc.all()
+            else frame
+            for frame in frames
+        ]
 
     def error(self, frame: Frame) -> np.ndarray:
         """The error of each Z* of a periodic frame, of shape (n_atoms, 3, 3), in e; zero in a cell of another size."""
@@ -75,19 +79,26 @@ class EggBox:
         from ase.data import chemical_symbols
 
         axes = [axis for axis in range(3) if self.grid[axis]]
-        sizes = ", ".join(f"{chemical_symbols[number]} {np.abs(values).max():.4f} e"
-                          for number, values in sorted(self.amplitudes.items()))
-        return (f"{sizes} along {', '.join('abc'[axis] for axis in axes)}, period "
-                f"{', '.join(dict.fromkeys(f'{self.period[axis]:.3f}' for axis in axes))} Å "
-                f"({'x'.join(str(points or '-') for points in self.grid)} grid points), "
-                f"{100 * self.share:.0f} % of the variance of the sum of Z*")
+        sizes = ", ".join(
+            f"{chemical_symbols[number]} {np.abs(values).max():.4f} e" for number, values in sorted(self.amplitudes.items())
+        )
+        return (
+            f"{sizes} along {', '.join('abc'[axis] for axis in axes)}, period "
+            f"{', '.join(dict.fromkeys(f'{self.period[axis]:.3f}' for axis in axes))} Å "
+            f"({'x'.join(str(points or '-') for points in self.grid)} grid points), "
+            f"{100 * self.share:.0f} % of the variance of the sum of Z*"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, for JSON."""
         from ase.data import chemical_symbols
 
-        return {"grid": list(self.grid), "period": list(self.period), "share": self.share,
-                "amplitudes": {chemical_symbols[number]: values.tolist() for number, values in self.amplitudes.items()}}
+        return {
+            "grid": list(self.grid),
+            "period": list(self.period),
+            "share": self.share,
+            "amplitudes": {chemical_symbols[number]: values.tolist() for number, values in self.amplitudes.items()},
+        }
 
 
 def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
@@ -103,7 +114,7 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
         The error, or None when there is none that is sure: a chance of less than 1e-4 that labels without it look like this.
     """
     labelled = [frame for frame in frames if _Z in frame.labels and frame.pbc.all()]
-    labelled = labelled[::max(1, -(-len(labelled) // _MAX_FRAMES))]
+    labelled = labelled[:: max(1, -(-len(labelled) // _MAX_FRAMES))]
     if not labelled:
         return None
     everywhere = [(frame, *_lattice(frame)) for frame in labelled]

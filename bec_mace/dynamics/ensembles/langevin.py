@@ -22,5 +22,11 @@ class LangevinIntegrator(Integrator):
         """Make ASE's integrator."""
         if len(self.atoms) > 1:
             self.atoms.set_constraint(FixCom())
-        return Langevin(self.atoms, time_step, temperature_K=config.temperature,
-                        friction=1 / (config.time_constant * units.fs), fixcm=False, rng=self.rng)
+        return Langevin(
+            self.atoms,
+            time_step,
+            temperature_K=config.temperature,
+            friction=1 / (config.time_constant * units.fs),
+            fixcm=False,
+            rng=self.rng,
+        )

@@ -60,15 +60,16 @@ class FlowStage(torch.nn.Module):
             return result
         return torch.cat([scalars, self.sender_vectors(node_feats[:, self.place])], dim=1).transpose(0, 1)
 
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments
-    ) -> StageOutput:
+    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments) -> StageOutput:
         """Polarization of the flow at each receiver, of shape (n_atoms, 3), in e Å."""
         flow = self.flow(node_feats, sender_feats, edge_feats, env)
-        return StageOutput(None, Sources(
-            dipoles=env.sum_over_slots(flow.unsqueeze(1) * edge_feats.vectors),
-            flow=flow,
-        ))
+        return StageOutput(
+            None,
+            Sources(
+                dipoles=env.sum_over_slots(flow.unsqueeze(1) * edge_feats.vectors),
+                flow=flow,
+            ),
+        )
 
     def flow(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: RadialFeatures, env: Environments) -> Tensor:
         """Phi of each edge, of shape (n_edges,), in e."""

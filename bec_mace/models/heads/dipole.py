@@ -21,11 +21,12 @@ class DipoleHead(Head):
     def __init__(self, features: Features) -> None:
         super().__init__()
         if "1o" not in features.components:
-            raise ModelError("model.heads: the dipole head needs 1o features; add them to model.hidden_irreps, or take a mace "
-                             "model that has them.")
+            raise ModelError(
+                "model.heads: the dipole head needs 1o features; add them to model.hidden_irreps, or take a mace "
+                "model that has them."
+            )
         self.place = features.components["1o"]
-        self.linear = torch.nn.ModuleList(
-            torch.nn.Linear(features.n_channels, 1, bias=False) for _ in range(features.n_layers))
+        self.linear = torch.nn.ModuleList(torch.nn.Linear(features.n_channels, 1, bias=False) for _ in range(features.n_layers))
         self.gate = mlp(features.n_channels, features.readout_mlp, features.n_channels)
 
     def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:

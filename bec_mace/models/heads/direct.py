@@ -23,8 +23,10 @@ class DirectHead(Head):
     def __init__(self, features: Features) -> None:
         super().__init__()
         if "1o" not in features.components:
-            raise ModelError("model.heads: the direct head needs 1o features; add them to model.hidden_irreps, or take a mace "
-                             "model that has them.")
+            raise ModelError(
+                "model.heads: the direct head needs 1o features; add them to model.hidden_irreps, or take a mace "
+                "model that has them."
+            )
         self.place = features.components["1o"]
         n = features.n_channels
         self.left = torch.nn.Linear(n, n, bias=False)

@@ -34,8 +34,10 @@ class EnergyHead(Head):
         super().__init__()
         self.wall = Repulsion(torch.tensor(features.shortest_distances)) if wall and features.shortest_distances else None
         self.readouts: ScalarReadouts | MaceReadouts = (
-            ScalarReadouts(features.n_layers, features.n_channels, features.readout_mlp) if features.mace_readouts is None
-            else MaceReadouts(features.n_channels, features.mace_readouts, features.mace_gate))
+            ScalarReadouts(features.n_layers, features.n_channels, features.readout_mlp)
+            if features.mace_readouts is None
+            else MaceReadouts(features.n_channels, features.mace_readouts, features.mace_gate)
+        )
         self.zbl = ZblRepulsion(features.elements, *features.mace_zbl, features.r_max) if features.mace_zbl else None
         self.scale = features.energy_scale
         self.reference_energies = features.reference_energies
@@ -65,7 +67,11 @@ class Absolute(torch.nn.Module):
 
 
 _GATES: dict[str, type[torch.nn.Module]] = {
-    "silu": torch.nn.SiLU, "tanh": torch.nn.Tanh, "abs": Absolute, "none": torch.nn.Identity}
+    "silu": torch.nn.SiLU,
+    "tanh": torch.nn.Tanh,
+    "abs": Absolute,
+    "none": torch.nn.Identity,
+}
 
 
 class MaceReadouts(torch.nn.Module):

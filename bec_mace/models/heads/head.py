@@ -84,7 +84,8 @@ class ScalarReadouts(torch.nn.Module):
     def __init__(self, n_layers: int, n_channels: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(
-            mlp(n_channels, hidden if number == n_layers - 1 else (), 1) for number in range(n_layers))
+            mlp(n_channels, hidden if number == n_layers - 1 else (), 1) for number in range(n_layers)
+        )
 
     def forward(self, layer: int, node_feats: Tensor) -> Tensor:
         """Of shape (n_atoms,), from the scalars of node features."""

@@ -41,8 +41,10 @@ class PolarizabilityHead(Head):
     def __init__(self, features: Features) -> None:
         super().__init__()
         if "1o" not in features.components:
-            raise ModelError("model.heads: the polarizability head needs 1o features; add them to model.hidden_irreps, or take "
-                             "a mace model that has them.")
+            raise ModelError(
+                "model.heads: the polarizability head needs 1o features; add them to model.hidden_irreps, or take "
+                "a mace model that has them."
+            )
         self.vectors, self.second = features.components["1o"], features.components.get("2e")
         n = features.n_channels
         self.references = torch.nn.Parameter(torch.full((len(features.elements),), math.log(_FIRST_POLARIZABILITY)))

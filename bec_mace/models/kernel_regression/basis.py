@@ -80,6 +80,7 @@ def _fit_polynomials(r_max: float, num_radial: int, max_l: int, smearing: float)
 
 def bessel_zeros(degree: int, largest: float) -> list[float]:
     """Zeros of the spherical Bessel function j_l up to ``largest``; the first one if there is none."""
+
     def function(x: float) -> float:
         return float(spherical_jn(degree, x))
 

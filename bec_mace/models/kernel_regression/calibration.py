@@ -39,8 +39,9 @@ def calibrate(gathered: Gathered, groups: Tensor, hyperparameters: Hyperparamete
 
 def without(total: Equations, part: Equations) -> Equations:
     """The equations of all frames but some."""
-    return Equations(total.gram - part.gram, total.projection - part.projection, total.square - part.square,
-                     total.count - part.count)
+    return Equations(
+        total.gram - part.gram, total.projection - part.projection, total.square - part.square, total.count - part.count
+    )
 
 
 def best_factor(scores: Tensor) -> float:

@@ -64,8 +64,9 @@ class Descriptors(torch.nn.Module):
 
     def _one_neighbour(self) -> float:
         """|P| of an atom with one neighbour at half the cutoff."""
-        added = self.density.values(torch.tensor([[0.0, 0.0, 0.5 * self.density.radial.r_max]]).to(
-            self.density.radial.polynomials))
+        added = self.density.values(
+            torch.tensor([[0.0, 0.0, 0.5 * self.density.radial.r_max]]).to(self.density.radial.polynomials)
+        )
         single = added.new_zeros(1, self.density.n_elements, self.density.n_components)
         single[:, 0] = added
         return float(torch.linalg.vector_norm(self._power_spectrum(single)))

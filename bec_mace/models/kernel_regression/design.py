@@ -46,7 +46,7 @@ def sorted_design_matrix(kernel: Kernel, env: Environments, memory: float = 1e9)
         if kernel.reference_charges:
             # Reference charges are made to sum to zero in each frame.
             charges = subtract_mean(kernel.element_of(env), env)
-            out[..., -charges.shape[1]:] = charges.view(env.n_atoms, 1, 1, -1) * torch.eye(3).to(out).unsqueeze(2)
+            out[..., -charges.shape[1] :] = charges.view(env.n_atoms, 1, 1, -1) * torch.eye(3).to(out).unsqueeze(2)
         if kernel.projects:
             out = subtract_mean(out, env)
     return out
@@ -88,8 +88,7 @@ class _Receivers:
         self.n_edges = len(places)
         _, gradients = kernel.descriptors.density.edges(self.vectors)
         element = env.species[self.sender]
-        self.neighbours = [self._of_element(torch.nonzero(element == z).flatten(), gradients)
-                           for z in range(len(kernel.sizes))]
+        self.neighbours = [self._of_element(torch.nonzero(element == z).flatten(), gradients) for z in range(len(kernel.sizes))]
 
     def _of_element(self, edges: Tensor, gradients: Tensor) -> _Neighbours:
         receiver = self.receiver[edges] - self.atoms.start
@@ -116,13 +115,19 @@ def _add_receivers(kernel: Kernel, env: Environments, out: Tensor, receivers: _R
     """Add what some receivers give to all columns of their element."""
     edges = torch.arange(receivers.n_edges, device=out.device)
     arms = torch.sparse_coo_tensor(
-        torch.stack([(receivers.sender.unsqueeze(1) * 3 + torch.arange(3, device=out.device)).flatten(),
-                     edges.repeat_interleave(3)]),
-        -receivers.vectors.flatten(), (3 * env.n_atoms, receivers.n_edges), check_invariants=False).coalesce()
+        torch.stack(
+            [(receivers.sender.unsqueeze(1) * 3 + torch.arange(3, device=out.device)).flatten(), edges.repeat_interleave(3)]
+        ),
+        -receivers.vectors.flatten(),
+        (3 * env.n_atoms, receivers.n_edges),
+        check_invariants=False,
+    ).coalesce()
     ends = torch.sparse_coo_tensor(
         torch.stack([torch.cat([receivers.receiver, receivers.sender]), edges.repeat(2)]),
         torch.cat([torch.ones_like(receivers.vectors[:, 0]), -torch.ones_like(receivers.vectors[:, 0])]),
-        (env.n_atoms, receivers.n_edges), check_invariants=False).coalesce()
+        (env.n_atoms, receivers.n_edges),
+        check_invariants=False,
+    ).coalesce()
     start = sum(kernel.sizes[: receivers.number])
     diagonal = torch.arange(3, device=out.device)
     for first in range(start, start + kernel.sizes[receivers.number], _COLUMNS):
@@ -130,7 +135,7 @@ def _add_receivers(kernel: Kernel, env: Environments, out: Tensor, receivers: _R
         n = columns.stop - columns.start
         kernels = _Kernels(kernel, receivers, columns)
         for place, head in enumerate(kernel.weights):
-            target = out[..., place * sum(kernel.sizes):][..., columns]
+            target = out[..., place * sum(kernel.sizes) :][..., columns]
             if head == "monopole":
                 slopes = receivers.by_edges(kernels.charge_slopes())
                 target += torch.sparse.mm(arms, slopes.view(-1, 3 * n)).view(env.n_atoms, 3, 3, n)
@@ -169,7 +174,7 @@ class _Kernels:
         powers = self.overlaps.pow(self.zeta - 1)
         projected = self.receivers.described.vectors @ self.directions.T
         out = self.descriptors.pull_vectors(self.directions, self.receivers.densities)
-        out *= (powers.view(-1, 1, 1, 1, powers.shape[1]) / self.norms.unsqueeze(4))
+        out *= powers.view(-1, 1, 1, 1, powers.shape[1]) / self.norms.unsqueeze(4)
         out -= self.receivers.by_norm[..., None, None] * self._spread(projected * powers.unsqueeze(1))
         if self.zeta > 1:
             growth = (self.zeta - 1) * self.overlaps.pow(self.zeta - 2)

@@ -67,8 +67,10 @@ def solve(equations: Equations, groups: Tensor, hyperparameters: Hyperparameters
     matrix = hyperparameters.noise * equations.gram + torch.diag(hyperparameters.of_weights(groups))
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0 or not bool(torch.isfinite(factor).all()):
-        raise TrainingError("the linear system of the fit cannot be solved; look for labels that are far too large, or give "
-                            "fit.noise and fit.prior")
+        raise TrainingError(
+            "the linear system of the fit cannot be solved; look for labels that are far too large, or give "
+            "fit.noise and fit.prior"
+        )
     return torch.cholesky_solve((hyperparameters.noise * equations.projection).unsqueeze(1), factor).squeeze(1), factor
 
 

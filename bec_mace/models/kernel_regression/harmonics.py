@@ -51,8 +51,13 @@ def _norm(degree: int, order: int) -> float:
 
 
 def _values(legendre: Legendre, powers: list[tuple[Tensor, Tensor]], max_l: int) -> Tensor:
-    return torch.stack([_norm(degree, order) * legendre[degree, abs(order)][0] * powers[abs(order)][0 if order >= 0 else 1]
-                        for degree, order in _orders(max_l)], dim=1)
+    return torch.stack(
+        [
+            _norm(degree, order) * legendre[degree, abs(order)][0] * powers[abs(order)][0 if order >= 0 else 1]
+            for degree, order in _orders(max_l)
+        ],
+        dim=1,
+    )
 
 
 def _powers(a: Tensor, b: Tensor, max_l: int) -> list[tuple[Tensor, Tensor]]:
@@ -75,8 +80,10 @@ def _legendre(z: Tensor, max_l: int) -> Legendre:
             legendre[m + 1, m] = (2 * m + 1) * top * z, (2 * m + 1) * top * one
         for degree in range(m + 2, max_l + 1):
             (p1, d1), (p2, d2) = legendre[degree - 1, m], legendre[degree - 2, m]
-            legendre[degree, m] = (((2 * degree - 1) * z * p1 - (degree + m - 1) * p2) / (degree - m),
-                                ((2 * degree - 1) * (p1 + z * d1) - (degree + m - 1) * d2) / (degree - m))
+            legendre[degree, m] = (
+                ((2 * degree - 1) * z * p1 - (degree + m - 1) * p2) / (degree - m),
+                ((2 * degree - 1) * (p1 + z * d1) - (degree + m - 1) * d2) / (degree - m),
+            )
     return legendre
 
 

@@ -45,8 +45,12 @@ class Kernel:
     def double(self) -> Kernel:
         """A copy in float64."""
         return replace(
-            self, descriptors=copy.deepcopy(self.descriptors).double(), representatives=self.representatives.double(),
-            directions=self.directions.double(), weights={name: value.double() for name, value in self.weights.items()})
+            self,
+            descriptors=copy.deepcopy(self.descriptors).double(),
+            representatives=self.representatives.double(),
+            directions=self.directions.double(),
+            weights={name: value.double() for name, value in self.weights.items()},
+        )
 
     def representatives_of(self, number: int) -> Tensor:
         """Invariants of the representatives of an element."""

@@ -146,7 +146,8 @@ class KernelModel(PolarizationModel):
             at_edge=12 + len(self.elements) + 9 * channels,
             at_atom=numbers * (2 + 2 * channels) + 6 * described.n_invariants + 9 * described.n_vectors,
             kept=30.0,
-            at_work=density.n_components * (9.0 + channels) + 4 * density.radial.polynomials.shape[0])
+            at_work=density.n_components * (9.0 + channels) + 4 * density.radial.polynomials.shape[0],
+        )
 
     def own_tensors(self) -> dict[str, Tensor]:
         """Parameters and what the fit leaves beside them."""
@@ -156,8 +157,15 @@ class KernelModel(PolarizationModel):
         """Its kernels as they are now, with the weights of all heads or of some."""
         names = self.heads if heads is None else heads
         return Kernel(
-            self.descriptors, self.zeta, tuple(self.sizes), self.representatives, self.directions,
-            {name: self.heads[name].weights for name in names}, self.config.reference_charges, self.projects)
+            self.descriptors,
+            self.zeta,
+            tuple(self.sizes),
+            self.representatives,
+            self.directions,
+            {name: self.heads[name].weights for name in names},
+            self.config.reference_charges,
+            self.projects,
+        )
 
     def design_matrix(self, graph: Graph, memory: float = 1e9) -> Tensor:
         """Derivatives of Z* by the weights, sum rule included.
@@ -216,7 +224,8 @@ def _check_size(config: KernelModelConfig, n_elements: int) -> None:
     if largest > 2 * MAX_INVARIANTS:
         raise ModelError(
             f"a kernel model of {n_elements} elements with num_radial {config.num_radial} and max_l {config.max_l} has up to "
-            f"{largest} invariants per atom, more than {2 * MAX_INVARIANTS}; lower them, or train a network.")
+            f"{largest} invariants per atom, more than {2 * MAX_INVARIANTS}; lower them, or train a network."
+        )
 
 
 def build_kernel_model(

@@ -94,11 +94,13 @@ def gather(
     if left < 0:
         raise TrainingError(
             f"fit.memory_gb: {memory / 1e9:g} GB are not enough for {model.n_weights} weights and {n_folds} folds; this fit "
-            f"needs {(memory - left) / 1e9:.2g} GB. Raise it, or lower model.num_representatives or fit.calibration_folds")
+            f"needs {(memory - left) / 1e9:.2g} GB. Raise it, or lower model.num_representatives or fit.calibration_folds"
+        )
     generator = torch.Generator().manual_seed(seed)
     n = len(whitening.groups)
-    gathered = Gathered(Equations.zeros(n, model.representatives),
-                        [HeldOut(Equations.zeros(n, model.representatives)) for _ in range(n_folds)])
+    gathered = Gathered(
+        Equations.zeros(n, model.representatives), [HeldOut(Equations.zeros(n, model.representatives)) for _ in range(n_folds)]
+    )
     share = KEPT_ATOMS * max(n_folds, 1) // len(frames) + 1
     for number, frame in enumerate(frames):
         env = model.environments(build_graph(frame, model.r_max).to(model.representatives.device))

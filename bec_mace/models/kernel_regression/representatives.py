@@ -46,8 +46,10 @@ def collect_candidates(model: KernelModel, frames: Iterable[Frame], limit: int, 
                 chosen = torch.randperm(count, generator=generator)[:limit].sort().values + atoms.start
                 described = model.descriptors(densities[chosen.to(device)])
                 parts_by_element[number].append(Candidates(described.invariants, one_axis(described.vectors)))
-    return [Candidates(torch.cat([part.invariants for part in parts]), torch.cat([part.directions for part in parts]))
-            for parts in parts_by_element]
+    return [
+        Candidates(torch.cat([part.invariants for part in parts]), torch.cat([part.directions for part in parts]))
+        for parts in parts_by_element
+    ]
 
 
 def one_axis(vectors: Tensor) -> Tensor:

@@ -20,9 +20,7 @@ class KernelStage:
         """The element of each atom, of shape (1, n_atoms, n_elements)."""
         return node_feats.unsqueeze(0)
 
-    def propagate(
-        self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgeFeatures, env: Environments
-    ) -> StageOutput:
+    def propagate(self, node_feats: Tensor, sender_feats: Tensor, edge_feats: EdgeFeatures, env: Environments) -> StageOutput:
         """Charges and dipoles of the atoms."""
         density, element = self.kernel.descriptors.density, sender_feats[0]
         messages = density(env, element).requires_grad_(edge_feats.vectors.requires_grad)
@@ -47,5 +45,6 @@ class KernelStage:
                 weights = overlaps.pow(kernel.zeta - 1) * kernel.weights_of("dipole", number)
                 channels = (weights @ kernel.directions_of(number)).to(densities)
                 dipoles.append(torch.bmm(described.vectors[atoms], channels.unsqueeze(2)).squeeze(2))
-        return Sources(charges=torch.cat(charges).to(densities) if charges else None,
-                       dipoles=torch.cat(dipoles) if dipoles else None)
+        return Sources(
+            charges=torch.cat(charges).to(densities) if charges else None, dipoles=torch.cat(dipoles) if dipoles else None
+        )

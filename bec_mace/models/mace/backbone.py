@@ -60,8 +60,10 @@ def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
     if irreps.count(o3.Irrep("0e")) == 0 or irreps.count(o3.Irrep("0o")) or len({mul for mul, _ in irreps}) != 1:
         raise ModelError(
             f"model.hidden_irreps: '{text}' must hold 0e and no 0o, and every irrep the same number of channels; "
-            "write it like '32x0e + 32x1o'.")
+            "write it like '32x0e + 32x1o'."
+        )
     return irreps
+
 
 class _Plan(NamedTuple):
     """Sizes of one layer."""
@@ -84,8 +86,7 @@ def _plan_layers(config: ModelConfig, hidden: o3.Irreps, avg_num_neighbors: floa
         plain, residual = RealAgnosticDensityInteractionBlock, RealAgnosticDensityResidualInteractionBlock
     blocks = [residual if sizes.residual_first else plain, *[residual] * (len(inputs) - 1)]
     outputs = [o3.Irreps(text) for text in sizes.layer_irreps]
-    return [_Plan(*values) for values in zip(
-        blocks, inputs, outputs, sizes.correlations, sizes.avg_num_neighbors, strict=True)]
+    return [_Plan(*values) for values in zip(blocks, inputs, outputs, sizes.correlations, sizes.avg_num_neighbors, strict=True)]
 
 
 class Backbone(torch.nn.Module):
@@ -132,20 +133,33 @@ class Backbone(torch.nn.Module):
         with _default_dtype(torch.float32 if rounded else torch.float64):
             self.node_embedding: Any = LinearNodeEmbeddingBlock(attrs, scalars)
             self.radial_embedding = RadialEmbeddingBlock(
-                r_max=config.r_max, num_bessel=config.num_radial, num_polynomial_cutoff=config.cutoff_power,
+                r_max=config.r_max,
+                num_bessel=config.num_radial,
+                num_polynomial_cutoff=config.cutoff_power,
                 radial_type=config.radial_basis,
-                distance_transform="Agnesi" if from_file and radii is not None else "None")
+                distance_transform="Agnesi" if from_file and radii is not None else "None",
+            )
             self.spherical_harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
             self.layers = torch.nn.ModuleList()
             for plan in _plan_layers(config, self.hidden_irreps, avg_num_neighbors):
                 interaction = plan.block(
-                    node_attrs_irreps=attrs, node_feats_irreps=plan.irreps_in, edge_attrs_irreps=harmonics,
-                    edge_feats_irreps=o3.Irreps([(config.num_radial, (0, 1))]), target_irreps=messages,
-                    hidden_irreps=plan.irreps_out, avg_num_neighbors=plan.avg_num_neighbors,
-                    radial_MLP=list(config.radial_mlp))
+                    node_attrs_irreps=attrs,
+                    node_feats_irreps=plan.irreps_in,
+                    edge_attrs_irreps=harmonics,
+                    edge_feats_irreps=o3.Irreps([(config.num_radial, (0, 1))]),
+                    target_irreps=messages,
+                    hidden_irreps=plan.irreps_out,
+                    avg_num_neighbors=plan.avg_num_neighbors,
+                    radial_MLP=list(config.radial_mlp),
+                )
                 product = EquivariantProductBasisBlock(
-                    node_feats_irreps=messages, target_irreps=plan.irreps_out, correlation=plan.correlation,
-                    num_elements=n_elements, use_sc=True, use_reduced_cg=False)
+                    node_feats_irreps=messages,
+                    target_irreps=plan.irreps_out,
+                    correlation=plan.correlation,
+                    num_elements=n_elements,
+                    use_sc=True,
+                    use_reduced_cg=False,
+                )
                 self.layers.append(Layer(interaction, product, self.element_mixing, rounded))
         self.double()
 

@@ -95,8 +95,9 @@ class Convolution:
             Those of the features (n, n_components, n_edges, n_channels) or None, of the harmonics
             (n, n_edges, n_harmonics), and of the lengths (n, n_edges, 1).
         """
-        out: tuple[Tensor | None, Tensor, Tensor] = apply_function(_Pull,
-            sender_feats, harmonics, weights, slopes, cotangents, self.couplings(harmonics), self, features)
+        out: tuple[Tensor | None, Tensor, Tensor] = apply_function(
+            _Pull, sender_feats, harmonics, weights, slopes, cotangents, self.couplings(harmonics), self, features
+        )
         return out
 
     def couplings(self, like: Tensor) -> Tensor:
@@ -178,7 +179,14 @@ class _Pull(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, w: Tensor, slopes: Tensor, m: Tensor, couplings: Tensor, plan: Convolution,
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        w: Tensor,
+        slopes: Tensor,
+        m: Tensor,
+        couplings: Tensor,
+        plan: Convolution,
         features: bool,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         ctx.save_for_backward(x, y, w, slopes, m, couplings)
@@ -223,8 +231,9 @@ class _Pull(torch.autograd.Function):
         out = _Second(torch.zeros_like(by_atom), *(None if frozen else torch.zeros_like(value) for value in (x, w, slopes)))
         for atoms, edges in plan.blocks(x):
             angular = plan.angular(couplings, y[edges])
-            at_edges = _edge_cotangents(plan, couplings, angular, None if v is None else v[:, edges],
-                                        None if r is None else r[:, edges])
+            at_edges = _edge_cotangents(
+                plan, couplings, angular, None if v is None else v[:, edges], None if r is None else r[:, edges]
+            )
             for path, message, components in plan.by_path():
                 weights = plan.of_edges(w, path, edges), plan.of_edges(slopes, path, edges)
                 for m1, rows in components:

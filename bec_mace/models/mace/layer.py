@@ -77,7 +77,8 @@ class Layer(torch.nn.Module):
         made = {ir for _, ir in self.irreps_out}
         self.irreps_kept = o3.Irreps([(mul, ir) for mul, ir in self.irreps_in if ir not in made])
         self._residual = isinstance(
-            interaction, (RealAgnosticResidualInteractionBlock, RealAgnosticDensityResidualInteractionBlock))
+            interaction, (RealAgnosticResidualInteractionBlock, RealAgnosticDensityResidualInteractionBlock)
+        )
         self._density = hasattr(interaction, "density_fn")
         self._paths = _convolution_paths(interaction.conv_tp, rounded)
         self._degree = 0
@@ -94,9 +95,12 @@ class Layer(torch.nn.Module):
 
     def sizes(self) -> LayerSizes:
         """How many components and paths there are."""
-        return LayerSizes(self.irreps_in.dim // self.irreps_in[0].mul,
-                          (self.irreps_out + self.irreps_kept).dim // self.irreps_out[0].mul,
-                          sum(path.d3 for path in self._paths) + self._density, len(self._paths))
+        return LayerSizes(
+            self.irreps_in.dim // self.irreps_in[0].mul,
+            (self.irreps_out + self.irreps_kept).dim // self.irreps_out[0].mul,
+            sum(path.d3 for path in self._paths) + self._density,
+            len(self._paths),
+        )
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours will gather: a linear map of the features, of shape (n_components, n_atoms, n_channels)."""
@@ -118,7 +122,7 @@ class Layer(torch.nn.Module):
             density, density_slopes = None, None
             if self._density:
                 (layer,) = list(self.interaction.density_fn)
-                density, density_slopes = density_with_derivative(edges, layer.weight / layer.h_in ** 0.5)
+                density, density_slopes = density_with_derivative(edges, layer.weight / layer.h_in**0.5)
                 total = env.sum_over_slots(density)[:, None, None]
                 messages = torch.cat([messages, total.expand(-1, 1, messages.shape[2])], dim=1)
         if edges.vectors.requires_grad and not messages.requires_grad:
@@ -148,7 +152,8 @@ class Layer(torch.nn.Module):
         message = apply_linear(interaction.linear, parts) / norm
         if not self._residual:
             message = apply_by_element(
-                interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env.counts)
+                interaction.skip_tp, _split(message, interaction.irreps_out), self.element_mixing, env.counts
+            )
         present = [index for index, count in enumerate(env.counts) if count]
         counts = [env.counts[index] for index in present]
         if frozen:
@@ -167,10 +172,11 @@ class Layer(torch.nn.Module):
     def _radial_weights(self, edges: RadialFeatures, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The radial network of all edges or some, and its derivative by the length, (n_paths, n_edges, n_channels) each."""
         *hidden, last = self.interaction.conv_tp_weights
-        weights = [layer.weight / layer.h_in ** 0.5 for layer in hidden]
-        weight = (last.weight / last.h_in ** 0.5).view(last.weight.shape[0], len(self._paths), -1).transpose(0, 1)
-        values, slopes = ((value if rows is None else value.index_select(0, rows))
-                          for value in (edges.radial, edges.radial_slopes))
+        weights = [layer.weight / layer.h_in**0.5 for layer in hidden]
+        weight = (last.weight / last.h_in**0.5).view(last.weight.shape[0], len(self._paths), -1).transpose(0, 1)
+        values, slopes = (
+            (value if rows is None else value.index_select(0, rows)) for value in (edges.radial, edges.radial_slopes)
+        )
         scales = [float(layer.act.cst) for layer in hidden]
         if not torch.is_grad_enabled():
             return constant_network(values, slopes, weights, scales, weight)
@@ -189,8 +195,16 @@ class Layer(torch.nn.Module):
     def _polynomials(self, present: Sequence[int]) -> list[Tensor]:
         """Coefficients of the product basis for each degree, (n_present_elements, n_channels, n_out, n_monomials) each."""
         weights = [self._weights(contraction, present) for contraction in self.product.symmetric_contractions.contractions]
-        return [torch.cat([torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), parts[nu - 1])
-                           for number, parts in enumerate(weights)], dim=2) for nu in range(1, self._degree + 1)]
+        return [
+            torch.cat(
+                [
+                    torch.einsum("omk,zkc->zcom", getattr(self, f"couplings_{number}_{nu}"), parts[nu - 1])
+                    for number, parts in enumerate(weights)
+                ],
+                dim=2,
+            )
+            for nu in range(1, self._degree + 1)
+        ]
 
     def _slopes(self, present: Sequence[int]) -> list[list[Tensor]]:
         """Coefficients of its derivatives for each present element and degree, (n_channels, n_out * n_in, n_monomials)."""

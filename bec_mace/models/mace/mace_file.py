@@ -89,8 +89,11 @@ def read_mace_file(config: ModelConfig, section: BackboneConfig) -> MaceFile:
     single = next(module.parameters()).dtype == torch.float32
     module = module.double()
     sizes = _read_sizes(path, module, order, single)
-    keys = {**config.model_dump(mode="json"), **_read_keys(module), "backbone": {
-        "from_mace": path, "freeze": section.freeze, "sizes": sizes.model_dump(mode="json")}}
+    keys = {
+        **config.model_dump(mode="json"),
+        **_read_keys(module),
+        "backbone": {"from_mace": path, "freeze": section.freeze, "sizes": sizes.model_dump(mode="json")},
+    }
     if "energy" not in config.head_options:
         keys["heads"] = [*keys["heads"], "energy"]
     return MaceFile(path, module, elements, order, ModelConfig.model_validate(keys))
@@ -106,13 +109,15 @@ def _load(path: str) -> Any:
     except Exception as exc:  # What a pickle runs can fail in any way.
         raise ModelError(
             f"{path}: cannot be read as a mace model ({type(exc).__name__}: {exc}); give the model file that mace wrote "
-            "at the end of its training, and install the version of mace that reads it.") from exc
+            "at the end of its training, and install the version of mace that reads it."
+        ) from exc
     name = type(module).__name__
     if name not in _MODELS:
         what = "a compiled model" if "Script" in name else f"an object of class {name}"
         raise ModelError(
             f"{path}: holds {what}; give the model file that mace wrote at the end of its training (not a checkpoint, and "
-            f"without 'compiled' in its name), of class {' or '.join(_MODELS)}.")
+            f"without 'compiled' in its name), of class {' or '.join(_MODELS)}."
+        )
     return module
 
 
@@ -120,7 +125,8 @@ def _refuse(path: str, what: str) -> NoReturn:
     raise ModelError(
         f"{path}: {what} is not supported. Supported are {' and '.join(_MODELS)} with the interaction blocks "
         f"{', '.join(_BLOCKS)} (residual ones after the first layer), bessel or gaussian radial functions, the Agnesi "
-        "transform or none, and one head.")
+        "transform or none, and one head."
+    )
 
 
 def _check_model(path: str, module: Any) -> None:
@@ -128,8 +134,11 @@ def _check_model(path: str, module: Any) -> None:
     heads = getattr(module, "heads", None) or ["Default"]
     if len(heads) > 1:
         _refuse(path, f"a model of {len(heads)} heads ({', '.join(heads)}; mace_select_head writes a file with one of them)")
-    for name, what in (("joint_embedding", "an embedding of other features"), ("use_so3", "use_so3"),
-                       ("use_agnostic_product", "use_agnostic_product")):
+    for name, what in (
+        ("joint_embedding", "an embedding of other features"),
+        ("use_so3", "use_so3"),
+        ("use_agnostic_product", "use_agnostic_product"),
+    ):
         if getattr(module, name, False):
             _refuse(path, what)
     repulsion = type(module.pair_repulsion_fn).__name__ if getattr(module, "pair_repulsion", False) else "ZBLBasis"

@@ -60,8 +60,11 @@ class _Raise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (values, last), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (apply_function(_ByComponent, last, cotangent, ctx.starts) if wanted[0] else None,
-                apply_function(_ByMonomial, values, cotangent, ctx.starts, last.shape[1]) if wanted[1] else None, None)
+        return (
+            apply_function(_ByComponent, last, cotangent, ctx.starts) if wanted[0] else None,
+            apply_function(_ByMonomial, values, cotangent, ctx.starts, last.shape[1]) if wanted[1] else None,
+            None,
+        )
 
 
 class _ByComponent(torch.autograd.Function):
@@ -77,8 +80,11 @@ class _ByComponent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (last, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (apply_function(_ByMonomial, cotangent, raised, ctx.starts, last.shape[1]) if wanted[0] else None,
-                apply_function(_Raise, cotangent, last, ctx.starts) if wanted[1] else None, None)
+        return (
+            apply_function(_ByMonomial, cotangent, raised, ctx.starts, last.shape[1]) if wanted[0] else None,
+            apply_function(_Raise, cotangent, last, ctx.starts) if wanted[1] else None,
+            None,
+        )
 
 
 class _ByMonomial(torch.autograd.Function):
@@ -96,8 +102,12 @@ class _ByMonomial(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (values, raised), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (apply_function(_ByComponent, cotangent, raised, ctx.starts) if wanted[0] else None,
-                apply_function(_Raise, values, cotangent, ctx.starts) if wanted[1] else None, None, None)
+        return (
+            apply_function(_ByComponent, cotangent, raised, ctx.starts) if wanted[0] else None,
+            apply_function(_Raise, values, cotangent, ctx.starts) if wanted[1] else None,
+            None,
+            None,
+        )
 
 
 def _suffixes(starts: list[int], n_monomials: int) -> Iterator[tuple[int, slice, slice]]:
@@ -171,8 +181,14 @@ def contract_monomials(values: Tensor, coefficients: Sequence[Tensor], counts: S
         by_atom = block.shape[0] < _FEW_ATOMS * len(inside)
         products = monomials(_lay_out(block.permute(2, 1, 0), by_atom), len(stacks))
         # Degree by degree: joining them would cost as much as the products, and more in a pull-back.
-        parts.append(_sum([apply_function(_Polynomials, stack, product, inside, by_atom)
-                           for stack, product in zip(stacks, products, strict=True)]))
+        parts.append(
+            _sum(
+                [
+                    apply_function(_Polynomials, stack, product, inside, by_atom)
+                    for stack, product in zip(stacks, products, strict=True)
+                ]
+            )
+        )
     return _join(parts, 2).permute(2, 1, 0)
 
 
@@ -233,9 +249,12 @@ class _Polynomials(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (matrices, products), wanted = ctx.saved_tensors, ctx.needs_input_grad
         cotangent = _lay_out(cotangent, ctx.by_atom)
-        return (apply_function(_OuterProducts, cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                apply_function(_Polynomials, matrices.mT, cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
-                None, None)
+        return (
+            apply_function(_OuterProducts, cotangent, products, ctx.counts, ctx.by_atom) if wanted[0] else None,
+            apply_function(_Polynomials, matrices.mT, cotangent, ctx.counts, ctx.by_atom) if wanted[1] else None,
+            None,
+            None,
+        )
 
 
 class _OuterProducts(torch.autograd.Function):
@@ -256,9 +275,12 @@ class _OuterProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (left, right), wanted = ctx.saved_tensors, ctx.needs_input_grad
-        return (apply_function(_Polynomials, cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
-                apply_function(_Polynomials, cotangent.mT, left, ctx.counts, ctx.by_atom) if wanted[1] else None,
-                None, None)
+        return (
+            apply_function(_Polynomials, cotangent, right, ctx.counts, ctx.by_atom) if wanted[0] else None,
+            apply_function(_Polynomials, cotangent.mT, left, ctx.counts, ctx.by_atom) if wanted[1] else None,
+            None,
+            None,
+        )
 
 
 def _atoms(counts: Sequence[int]) -> Iterator[slice]:

@@ -38,8 +38,7 @@ def copy_weights(model: Any, source: MaceFile) -> None:
         for own, other in zip(layer.interaction.skip_tp.weight_views(), interaction.skip_tp.weight_views(), strict=True):
             own.copy_(other[:, source.order])
         _copy_parameters(source, layer.product.linear, product.linear)
-        pairs = zip(layer.product.symmetric_contractions.contractions,
-                    product.symmetric_contractions.contractions, strict=True)
+        pairs = zip(layer.product.symmetric_contractions.contractions, product.symmetric_contractions.contractions, strict=True)
         for own, other in pairs:
             _copy_contraction(source, own, other)
     readouts = model.heads["energy"].readouts.layers
@@ -53,7 +52,8 @@ def _copy_parameters(source: MaceFile, ours: Any, theirs: Any) -> None:
         if name not in tensors or tensors[name].shape != parameter.shape:
             raise ModelError(
                 f"{source.path}: the weights {name} of {type(theirs).__name__} do not have the shape "
-                f"{tuple(parameter.shape)}; the file comes from another version of mace than the one installed.")
+                f"{tuple(parameter.shape)}; the file comes from another version of mace than the one installed."
+            )
         parameter.copy_(tensors[name])
 
 
@@ -67,8 +67,9 @@ def _check_radial(source: MaceFile, ours: Any, theirs: Any) -> None:
         if name.endswith("covalent_radii"):
             own, other = own[source.elements], other[source.elements]
         if not torch.allclose(own, other, rtol=1e-6, atol=1e-6):
-            raise ModelError(f"{source.path}: {name} were trained, which is not supported; take a model with fixed radial "
-                             "functions.")
+            raise ModelError(
+                f"{source.path}: {name} were trained, which is not supported; take a model with fixed radial functions."
+            )
 
 
 def _copy_contraction(source: MaceFile, ours: Any, theirs: Any) -> None:
@@ -84,8 +85,10 @@ def _copy_contraction(source: MaceFile, ours: Any, theirs: Any) -> None:
             a, b = own.flatten(0, 1), other.flatten(0, 1)
             change = torch.linalg.pinv(a) @ b
             if (a @ change - b).abs().max() > _SAME_COUPLINGS:
-                raise ModelError(f"{source.path}: the coupling coefficients of degree {nu} are none that mace makes from "
-                                 "these irreps; the file is damaged or comes from another program.")
+                raise ModelError(
+                    f"{source.path}: the coupling coefficients of degree {nu} are none that mace makes from "
+                    "these irreps; the file is damaged or comes from another program."
+                )
             weights = torch.einsum("pq,zqc->zpc", change, weights)
         _contraction_weights(ours, nu).copy_(weights)
 
@@ -98,8 +101,9 @@ def _symmetric(contraction: Any, nu: int) -> Tensor:
 
 def _contraction_weights(contraction: Any, nu: int) -> Tensor:
     """Weights of degree nu, of shape (n_elements, n_paths, n_channels)."""
-    weights: Tensor = contraction.weights_max if nu == contraction.correlation else \
-        contraction.weights[contraction.correlation - nu - 1]
+    weights: Tensor = (
+        contraction.weights_max if nu == contraction.correlation else contraction.weights[contraction.correlation - nu - 1]
+    )
     return weights
 
 
@@ -116,9 +120,11 @@ def _copy_readout(ours: Any, block: Any) -> None:
 
 def _matrix(linear: Any) -> Tensor:
     """The map of scalars to scalars in an e3nn Linear, of shape (n_out, n_in)."""
-    total = sum(weight * instruction.path_weight
-                for weight, instruction in zip(linear.weight_views(), linear.instructions, strict=True)
-                if linear.irreps_in[instruction.i_in].ir.l == 0)
+    total = sum(
+        weight * instruction.path_weight
+        for weight, instruction in zip(linear.weight_views(), linear.instructions, strict=True)
+        if linear.irreps_in[instruction.i_in].ir.l == 0
+    )
     return torch.as_tensor(total).T
 
 
@@ -138,7 +144,8 @@ def compare_with_mace(model: Any, source: MaceFile) -> None:
         if not error < _LARGEST_ERROR * size:
             raise ModelError(
                 f"{source.path}: the {name} of this model differ by {error:.1e} from those that mace gives (largest "
-                f"{size:.1e}); it has a part that this package does not know. Please report it.")
+                f"{size:.1e}); it has a part that this package does not know. Please report it."
+            )
 
 
 def _probe(elements: list[int], r_max: float) -> Graph:

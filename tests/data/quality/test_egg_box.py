@@ -22,8 +22,16 @@ def frames(rng: np.random.Generator, count: int, cell: np.ndarray = CELL, noise:
     for number in range(count):
         tensors = rng.normal(size=(len(NUMBERS), 3, 3))
         tensors += noise * rng.normal(size=tensors.shape) - tensors.mean(axis=0)
-        found.append(Frame(NUMBERS, rng.uniform(-1, 2, (len(NUMBERS), 3)) @ cell, cell, np.ones(3, bool),
-                           {"born_effective_charges": tensors}, f"frame {number}"))
+        found.append(
+            Frame(
+                NUMBERS,
+                rng.uniform(-1, 2, (len(NUMBERS), 3)) @ cell,
+                cell,
+                np.ones(3, bool),
+                {"born_effective_charges": tensors},
+                f"frame {number}",
+            )
+        )
     return found
 
 
@@ -38,8 +46,11 @@ def with_error(clean: list[Frame], grid: tuple[int, int, int], sizes: dict[int, 
                 normal = reciprocal[k] / np.linalg.norm(reciprocal[k])
                 phase = 2 * np.pi * grid[k] * (reciprocal[k] @ frame.positions[atom])
                 tensors[atom] += sizes.get(int(z), 0.0) * np.cos(phase) * np.outer(normal, normal)
-        found.append(Frame(frame.atomic_numbers, frame.positions, frame.cell, frame.pbc,
-                           {"born_effective_charges": tensors}, frame.source))
+        found.append(
+            Frame(
+                frame.atomic_numbers, frame.positions, frame.cell, frame.pbc, {"born_effective_charges": tensors}, frame.source
+            )
+        )
     return found
 
 
@@ -54,8 +65,17 @@ def test_found_and_removed_in_a_triclinic_cell():
     np.testing.assert_allclose(found.amplitudes[1], -0.008, atol=0.003)
     assert found.share > 0.9
     before = with_error(clean, (30, 27, 40), {8: 0.03, 1: -0.008})
-    errors = [np.sqrt(np.mean([(a.labels["born_effective_charges"] - b.labels["born_effective_charges"]) ** 2
-                               for a, b in zip(some, clean, strict=True)])) for some in (before, found.remove(before))]
+    errors = [
+        np.sqrt(
+            np.mean(
+                [
+                    (a.labels["born_effective_charges"] - b.labels["born_effective_charges"]) ** 2
+                    for a, b in zip(some, clean, strict=True)
+                ]
+            )
+        )
+        for some in (before, found.remove(before))
+    ]
     assert errors[0] > 0.006 and errors[1] < 0.0008
     assert find_egg_box(found.remove(before)) is None
 
@@ -72,8 +92,9 @@ def test_frames_of_another_kind_are_left_alone():
     rng = np.random.default_rng(6)
     usual = with_error(frames(rng, 8, 10.0 * np.eye(3)), (45, 45, 45), {8: -0.02})
     larger = frames(rng, 2, 12.0 * np.eye(3))
-    molecule = Frame(np.array([8]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool),
-                     {"born_effective_charges": np.eye(3)[None]})
+    molecule = Frame(
+        np.array([8]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool), {"born_effective_charges": np.eye(3)[None]}
+    )
     found = find_egg_box([*usual, *larger, molecule])
     assert found is not None and found.grid == (45, 45, 45) and abs(found.amplitudes[8][0] + 0.02) < 0.003
     for before, after in zip([*larger, molecule], found.remove([*larger, molecule]), strict=True):
@@ -92,8 +113,10 @@ def test_nothing_is_said_without_labels_cells_or_a_failing_sum_rule():
     assert find_egg_box([]) is None
     no_labels = [Frame(f.atomic_numbers, f.positions, f.cell, f.pbc) for f in clean]
     assert find_egg_box(no_labels) is None
-    slabs = [Frame(f.atomic_numbers, f.positions, f.cell, np.array([True, True, False]), f.labels)
-             for f in with_error(clean, (30, 27, 40), {8: 0.03})]
+    slabs = [
+        Frame(f.atomic_numbers, f.positions, f.cell, np.array([True, True, False]), f.labels)
+        for f in with_error(clean, (30, 27, 40), {8: 0.03})
+    ]
     assert find_egg_box(slabs) is None
 
 
@@ -114,13 +137,17 @@ def test_training_labels_are_freed_and_test_labels_kept(tmp_path, caplog):
     path = tmp_path / "some.extxyz"
     write(path, [frame.to_atoms() for frame in some], format="extxyz")
     kept = read_frame_sets(DataConfig(train=str(path), validation=0.2, test=0.2), ("born_effective_charges",))
-    freed = read_frame_sets(DataConfig(train=str(path), validation=0.2, test=0.2, egg_box="remove"),
-                            ("born_effective_charges",))
+    freed = read_frame_sets(
+        DataConfig(train=str(path), validation=0.2, test=0.2, egg_box="remove"), ("born_effective_charges",)
+    )
     assert caplog.text.count("training frames: The Born effective charges follow the real-space grid") == 1
     assert kept.egg_box is None and freed.egg_box is not None and freed.egg_box.grid == (30, 27, 40)
-    change = {name: np.abs(getattr(freed, name)[0].labels["born_effective_charges"]
-                           - getattr(kept, name)[0].labels["born_effective_charges"]).max()
-              for name in ("train", "validation", "test")}
+    change = {
+        name: np.abs(
+            getattr(freed, name)[0].labels["born_effective_charges"] - getattr(kept, name)[0].labels["born_effective_charges"]
+        ).max()
+        for name in ("train", "validation", "test")
+    }
     assert change["test"] == 0 and 0.02 < change["train"] < 0.05 and 0.02 < change["validation"] < 0.05
 
 

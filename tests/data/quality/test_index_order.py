@@ -24,8 +24,13 @@ def charge_flow_molecule(rng: np.random.Generator) -> Frame:
     slope[range(n_atoms), range(n_atoms)] = -slope.sum(axis=1)
     slope -= slope.mean(axis=0)
     tensors = charges[:, None, None] * np.eye(3) + np.einsum("ia,ijb->jab", positions, slope)
-    return Frame(np.ones(n_atoms, dtype=np.int64), positions, np.zeros((3, 3)), np.zeros(3, dtype=bool),
-                 labels={"dipole": charges @ positions, "born_effective_charges": tensors})
+    return Frame(
+        np.ones(n_atoms, dtype=np.int64),
+        positions,
+        np.zeros((3, 3)),
+        np.zeros(3, dtype=bool),
+        labels={"dipole": charges @ positions, "born_effective_charges": tensors},
+    )
 
 
 def test_exact_tensors_leave_no_residual(rng: np.random.Generator) -> None:
@@ -67,9 +72,13 @@ def test_symmetric_labels_say_nothing(files) -> None:
 def test_crystals_ions_and_bare_molecules_are_left_out(files) -> None:
     frames = read_frames(files / CLUSTERS)
     assert check_rotation(read_frames(files / "quartz_pbe.extxyz")) is None
-    charged = [replace(frame, labels={**frame.labels, "born_effective_charges":
-                                      frame.labels["born_effective_charges"] + np.eye(3) / len(frame)})
-               for frame in frames]
+    charged = [
+        replace(
+            frame,
+            labels={**frame.labels, "born_effective_charges": frame.labels["born_effective_charges"] + np.eye(3) / len(frame)},
+        )
+        for frame in frames
+    ]
     assert check_rotation(charged) is None
     assert check_rotation([replace(frame, labels={"dipole": frame.labels["dipole"]}) for frame in frames]) is None
 

@@ -23,9 +23,19 @@ def make_kernel_model(
     heads: tuple[str, ...], rule: str | None = "none", zeta: int = 2, r_max: float = 2.6, **keys: object
 ) -> KernelModel:
     """A model with random representatives and weights. Do not change it: it is shared."""
-    config = KernelModelConfig.model_validate({
-        "kind": "kernel", "r_max": r_max, "num_radial": 4, "max_l": 3, "heads": list(heads), "zeta": zeta,
-        "num_representatives": {"H": 4, "C": 7, "O": 5}, "acoustic_sum_rule": rule, **keys})
+    config = KernelModelConfig.model_validate(
+        {
+            "kind": "kernel",
+            "r_max": r_max,
+            "num_radial": 4,
+            "max_l": 3,
+            "heads": list(heads),
+            "zeta": zeta,
+            "num_representatives": {"H": 4, "C": 7, "O": 5},
+            "acoustic_sum_rule": rule,
+            **keys,
+        }
+    )
     model = build_kernel_model(config, ELEMENTS, STATISTICS, torch.float64)
     generator = torch.Generator().manual_seed(1)
 
@@ -78,8 +88,9 @@ def kernel_oracle(model: KernelModel, frame: Frame) -> dict[str, Tensor]:
         edge = radial_functions(model, vectors.norm(dim=1), degree).unsqueeze(2) * harmonics.unsqueeze(1)
         summed = edge.new_zeros(len(species) * n_elements, *edge.shape[1:]).index_add(0, place, edge)
         parts.append(summed.view(len(species), -1, 2 * degree + 1))
-    power = torch.cat([(part @ part.transpose(1, 2)).flatten(1) / math.sqrt(2 * degree + 1)
-                       for degree, part in enumerate(parts)], dim=1)
+    power = torch.cat(
+        [(part @ part.transpose(1, 2)).flatten(1) / math.sqrt(2 * degree + 1) for degree, part in enumerate(parts)], dim=1
+    )
     norms = torch.sqrt(power.square().sum(dim=1) + model.descriptors.floor**2)
     vector_parts = []
     for degree in range(config.max_l):

@@ -29,7 +29,7 @@ def test_harmonics_are_those_of_e3nn() -> None:
     assert (values - expected).abs().max() < 1e-13
     assert torch.equal(harmonic_values(points.detach(), 6), values)
     for column in range(1, 49):
-        slope, = torch.autograd.grad(expected[:, column].sum(), points, retain_graph=True)
+        (slope,) = torch.autograd.grad(expected[:, column].sum(), points, retain_graph=True)
         assert (gradients[:, :, column] - slope).abs().max() < 1e-12
 
 
@@ -50,7 +50,7 @@ def test_radial_functions() -> None:
     assert values.shape[1] == sum(radial.counts)
     assert (values - expected).abs().max() < 1e-11
     for column in range(values.shape[1]):
-        slope, = torch.autograd.grad(expected[:, column].sum(), lengths, retain_graph=True)
+        (slope,) = torch.autograd.grad(expected[:, column].sum(), lengths, retain_graph=True)
         assert (slopes[:, column] - slope).abs().max() < 1e-10
     assert values[-1].abs().max() < 1e-14
     assert slopes[-1].abs().max() < 1e-13
@@ -81,14 +81,14 @@ def test_pulls_are_gradients_of_the_descriptors() -> None:
     overlaps = (found.invariants * norms.unsqueeze(1)) @ invariants.T
     pulled = descriptors.pull_invariants(invariants, densities.detach())
     for column in range(3):
-        expected, = torch.autograd.grad(overlaps[:, column].sum(), densities, retain_graph=True)
+        (expected,) = torch.autograd.grad(overlaps[:, column].sum(), densities, retain_graph=True)
         assert (pulled[..., column] - expected).abs().max() < 1e-13
     projected = (found.vectors * norms.view(-1, 1, 1)) @ directions.T
     pulled = descriptors.pull_vectors(directions, densities.detach())
     for axis in range(3):
-        expected, = torch.autograd.grad(projected[:, axis, 1].sum(), densities, retain_graph=True)
+        (expected,) = torch.autograd.grad(projected[:, axis, 1].sum(), densities, retain_graph=True)
         assert (pulled[..., axis, 1] - expected).abs().max() < 1e-13
-    expected, = torch.autograd.grad(0.5 * norms.square().sum(), densities)
+    (expected,) = torch.autograd.grad(0.5 * norms.square().sum(), densities)
     assert (descriptors.pull_own_norm(densities.detach()) - expected).abs().max() < 1e-13
 
 

@@ -124,7 +124,7 @@ def test_sums_over_representatives_stay_in_double_precision(tmp_path: Path) -> N
     low = load_model(path, dtype=torch.float32)
     assert low.reference_charges.dtype == torch.float32
     assert torch.equal(low.representatives, make_kernel_model(BOTH).representatives)
-    assert torch.equal(low.weights()[: -3], make_kernel_model(BOTH).weights()[: -3])
+    assert torch.equal(low.weights()[:-3], make_kernel_model(BOTH).weights()[:-3])
     graph = build_graph(molecule(), low.r_max, torch.float32)
     assert {value.dtype for value in low(graph, (Z, "charges", DEVIATION)).values()} == {torch.float32}
 

@@ -24,8 +24,12 @@ def make_plan() -> Convolution:
     def coupling(d1: int, d3: int) -> Tensor:
         return torch.rand(d1, d3, N_HARMONICS, generator=generator, dtype=torch.float64) - 0.5
 
-    paths = [CouplingPath(slice(0, 1), slice(0, 1), coupling(1, 1)), CouplingPath(slice(0, 1), slice(1, 4), coupling(1, 3)),
-             CouplingPath(slice(1, 4), slice(4, 5), coupling(3, 1)), CouplingPath(slice(1, 4), slice(5, 8), coupling(3, 3))]
+    paths = [
+        CouplingPath(slice(0, 1), slice(0, 1), coupling(1, 1)),
+        CouplingPath(slice(0, 1), slice(1, 4), coupling(1, 3)),
+        CouplingPath(slice(1, 4), slice(4, 5), coupling(3, 1)),
+        CouplingPath(slice(1, 4), slice(5, 8), coupling(3, 3)),
+    ]
     return Convolution(paths, N_SLOTS)
 
 
@@ -33,8 +37,7 @@ def make_inputs(requires_grad: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     n_edges = N_ATOMS * N_SLOTS
     shapes = [(4, n_edges, N_CHANNELS), (n_edges, N_HARMONICS), (4, n_edges, N_CHANNELS)]
-    x, y, w = (torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(requires_grad)
-               for shape in shapes)
+    x, y, w = (torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(requires_grad) for shape in shapes)
     return x, y, w
 
 
@@ -85,8 +88,11 @@ def test_all_channels_are_pulled_back(features: bool, block_bytes: int) -> None:
     slopes, cotangents = make_cotangents()
     by_features, by_harmonics, by_lengths = plan.pull(x, y, w, slopes, cotangents, features)
 
-    leaves = [x.clone().requires_grad_(True), y.clone().requires_grad_(True),
-              torch.zeros(len(y), 1, dtype=torch.float64, requires_grad=True)]
+    leaves = [
+        x.clone().requires_grad_(True),
+        y.clone().requires_grad_(True),
+        torch.zeros(len(y), 1, dtype=torch.float64, requires_grad=True),
+    ]
     out = explicit(plan, leaves[0], leaves[1], w + slopes * leaves[2])
     for channel, cotangent in enumerate(cotangents):
         expected = torch.autograd.grad(out, leaves, cotangent, retain_graph=True)

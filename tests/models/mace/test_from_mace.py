@@ -208,10 +208,15 @@ def test_a_run_from_its_configuration(save: Callable[[Any], str], files: Path, t
     path = save(module)
 
     def config(epochs: int) -> RunConfig:
-        return RunConfig.model_validate({
-            "output": str(tmp_path / "run"), "device": "cpu",
-            "data": {"train": str(files / "water_clusters_rpbe_d3.extxyz"), "validation": 0.5},
-            "model": {"backbone": {"from_mace": path}, "heads": ["dipole"]}, "training": {"epochs": epochs}})
+        return RunConfig.model_validate(
+            {
+                "output": str(tmp_path / "run"),
+                "device": "cpu",
+                "data": {"train": str(files / "water_clusters_rpbe_d3.extxyz"), "validation": 0.5},
+                "model": {"backbone": {"from_mace": path}, "heads": ["dipole"]},
+                "training": {"epochs": epochs},
+            }
+        )
 
     train_run(config(1))
     assert train_run(config(2), resume=True)["epochs"] == 2

@@ -40,15 +40,18 @@ def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
     return max(errors)
 
 
-@pytest.mark.parametrize(("correlation", "max_l"), [
-    (1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), pytest.param(3, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("correlation", "max_l"),
+    [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), pytest.param(3, 3, marks=pytest.mark.slow)],
+)
 def test_features_equal_those_of_mace(correlation: int, max_l: int, device: torch.device) -> None:
     model = copy_model(make_model(("monopole",), 2, correlation=correlation, max_l=max_l), device=device)
     assert kernel_error(model, triclinic(), molecule()) < 1e-12
 
 
-@pytest.mark.parametrize("irreps", [
-    "3x0e", "2x0e + 2x1o + 2x2e", "3x1o + 3x0e", "2x0e + 2x1o + 2x1e", "2x0e + 2x1e", "2x0e + 2x1o + 2x2e + 2x3o"])
+@pytest.mark.parametrize(
+    "irreps", ["3x0e", "2x0e + 2x1o + 2x2e", "3x1o + 3x0e", "2x0e + 2x1o + 2x1e", "2x0e + 2x1e", "2x0e + 2x1o + 2x2e + 2x3o"]
+)
 def test_hidden_irreps(irreps: str) -> None:
     assert kernel_error(make_model(("monopole",), 3, hidden_irreps=irreps), triclinic_pair(), molecule()) < 1e-12
 

@@ -54,32 +54,41 @@ def train_radial(module: Any) -> None:
     module.radial_embedding.bessel_fn.bessel_weights.mul_(1.01)
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (change("heads", ["pbe", "r2scan"]), r"a model of 2 heads \(pbe, r2scan; mace_select_head"),
-    (repel, r"the pair repulsion Identity is not supported. Supported are MACE and ScaleShiftMACE"),
-    (change("use_so3", True), "use_so3 is not supported"),
-    (change("use_agnostic_product", True), "use_agnostic_product is not supported"),
-    (change("joint_embedding", torch.nn.Identity()), "an embedding of other features is not supported"),
-    (change("radial_embedding.distance_transform", torch.nn.Identity()), "the distance transform Identity"),
-    (change_agnesi, "an Agnesi transform with other constants than a = 1.0805, q = 0.9183, p = 4.5791 is not supported"),
-    (change("radial_embedding.apply_cutoff", False), "apply_cutoff: False is not supported"),
-    (change("radial_embedding.bessel_fn", torch.nn.Identity()), "the radial functions Identity"),
-    (change("interactions.1.__class__", modules.blocks.RealAgnosticDensityResidualInteractionBlock),
-     "the interaction block RealAgnosticDensityResidualInteractionBlock in layer 2"),
-    (change("interactions.1.__class__", modules.blocks.RealAgnosticInteractionBlock),
-     "the interaction block RealAgnosticInteractionBlock in layer 2"),
-    (change("interactions.0.cueq_config", SimpleNamespace(enabled=True)), "a model for cuEquivariance"),
-    (change("interactions.0.node_feats_irreps", "8x0e"), "edge_irreps 4x0e is not supported"),
-    (change("interactions.0.hidden_irreps", "4x0e + 2x1o"), r"hidden_irreps 4x0e\+2x1o is not supported"),
-    (change("interactions.1.hidden_irreps", "4x1o"), "features 4x1o after the last layer"),
-    (change("readouts.1.__class__", modules.blocks.NonLinearBiasReadoutBlock), "the readout NonLinearBiasReadoutBlock"),
-    (change("readouts.1.hidden_irreps", "3x0e + 3x1o"), r"a readout with hidden units 3x0e \+ 3x1o"),
-    (change("readouts.1.non_linearity.acts.0.f", torch.sigmoid), "the gate sigmoid is not supported"),
-    (change("interactions.0.linear_up.weight", torch.nn.Parameter(torch.zeros(3))),
-     r"the weights linear_up.weight of .* do not have the shape \(16,\)"),
-    (damage_couplings, "the coupling coefficients of degree 2 are none that mace makes"),
-    (train_radial, r"bessel_fn\.bessel_weights were trained, which is not supported"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change("heads", ["pbe", "r2scan"]), r"a model of 2 heads \(pbe, r2scan; mace_select_head"),
+        (repel, r"the pair repulsion Identity is not supported. Supported are MACE and ScaleShiftMACE"),
+        (change("use_so3", True), "use_so3 is not supported"),
+        (change("use_agnostic_product", True), "use_agnostic_product is not supported"),
+        (change("joint_embedding", torch.nn.Identity()), "an embedding of other features is not supported"),
+        (change("radial_embedding.distance_transform", torch.nn.Identity()), "the distance transform Identity"),
+        (change_agnesi, "an Agnesi transform with other constants than a = 1.0805, q = 0.9183, p = 4.5791 is not supported"),
+        (change("radial_embedding.apply_cutoff", False), "apply_cutoff: False is not supported"),
+        (change("radial_embedding.bessel_fn", torch.nn.Identity()), "the radial functions Identity"),
+        (
+            change("interactions.1.__class__", modules.blocks.RealAgnosticDensityResidualInteractionBlock),
+            "the interaction block RealAgnosticDensityResidualInteractionBlock in layer 2",
+        ),
+        (
+            change("interactions.1.__class__", modules.blocks.RealAgnosticInteractionBlock),
+            "the interaction block RealAgnosticInteractionBlock in layer 2",
+        ),
+        (change("interactions.0.cueq_config", SimpleNamespace(enabled=True)), "a model for cuEquivariance"),
+        (change("interactions.0.node_feats_irreps", "8x0e"), "edge_irreps 4x0e is not supported"),
+        (change("interactions.0.hidden_irreps", "4x0e + 2x1o"), r"hidden_irreps 4x0e\+2x1o is not supported"),
+        (change("interactions.1.hidden_irreps", "4x1o"), "features 4x1o after the last layer"),
+        (change("readouts.1.__class__", modules.blocks.NonLinearBiasReadoutBlock), "the readout NonLinearBiasReadoutBlock"),
+        (change("readouts.1.hidden_irreps", "3x0e + 3x1o"), r"a readout with hidden units 3x0e \+ 3x1o"),
+        (change("readouts.1.non_linearity.acts.0.f", torch.sigmoid), "the gate sigmoid is not supported"),
+        (
+            change("interactions.0.linear_up.weight", torch.nn.Parameter(torch.zeros(3))),
+            r"the weights linear_up.weight of .* do not have the shape \(16,\)",
+        ),
+        (damage_couplings, "the coupling coefficients of degree 2 are none that mace makes"),
+        (train_radial, r"bessel_fn\.bessel_weights were trained, which is not supported"),
+    ],
+)
 def test_models_that_cannot_be_evaluated(damage: Callable, message: str, present: Callable[[Any], str]) -> None:
     module = copy.deepcopy(mace_model("usual"))
     damage(module)
@@ -151,16 +160,26 @@ training: {epochs: 1}
 """
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"heads: [dipole]": "heads: [dipole]\n  channels: 16"},
-     r"c\.yaml:5: model\.channels: comes from the file of model\.backbone\.from_mace; remove channels"),
-    ({"heads: [dipole]": "heads: [dipole]\n  r_max: 5.0"}, r"c\.yaml:5: model\.r_max: comes from the file"),
-    ({"backbone: {from_mace: user.model}": "max_l: 2"}, r"model\.r_max: missing key; Cutoff radius in Å"),
-    ({"user.model}": "user.model, freze: true}"}, r"model\.backbone\.freze: unknown key; did you mean 'freeze'"),
-    ({"from_mace: user.model": "freeze: true"}, r"model\.backbone\.from_mace: missing key; Model file of mace. It is a pickle"),
-    ({"epochs: 1": "epochs: 1, loss: {weights: {energy: 1, born_effective_charges: 1}}"},
-     r"'energy' of a frozen mace model is not trained; remove it or set model\.backbone\.freeze to false"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"heads: [dipole]": "heads: [dipole]\n  channels: 16"},
+            r"c\.yaml:5: model\.channels: comes from the file of model\.backbone\.from_mace; remove channels",
+        ),
+        ({"heads: [dipole]": "heads: [dipole]\n  r_max: 5.0"}, r"c\.yaml:5: model\.r_max: comes from the file"),
+        ({"backbone: {from_mace: user.model}": "max_l: 2"}, r"model\.r_max: missing key; Cutoff radius in Å"),
+        ({"user.model}": "user.model, freze: true}"}, r"model\.backbone\.freze: unknown key; did you mean 'freeze'"),
+        (
+            {"from_mace: user.model": "freeze: true"},
+            r"model\.backbone\.from_mace: missing key; Model file of mace. It is a pickle",
+        ),
+        (
+            {"epochs: 1": "epochs: 1, loss: {weights: {energy: 1, born_effective_charges: 1}}"},
+            r"'energy' of a frozen mace model is not trained; remove it or set model\.backbone\.freeze to false",
+        ),
+    ],
+)
 def test_mistakes_in_a_configuration(changes: dict[str, str], message: str, tmp_path: Path) -> None:
     text = CONFIG
     for old, new in changes.items():
@@ -176,8 +195,17 @@ def test_configurations_that_are_sound(tmp_path: Path) -> None:
     assert load_config(tmp_path / "c.yaml").model.backbone.freeze is True
     free = load_config(tmp_path / "c.yaml", ["model.backbone.freeze=false", "training.loss.weights={forces: 1}"])
     assert free.model.backbone.freeze is False and free.model.r_max is None
-    sizes = MaceSizes(residual_first=True, layer_irreps=["2x0e"], correlations=[2], avg_num_neighbors=[3.0], readouts=[[]],
-                      gate="none", scale=1.0, reference_energies=[0.0], single_precision=False)
+    sizes = MaceSizes(
+        residual_first=True,
+        layer_irreps=["2x0e"],
+        correlations=[2],
+        avg_num_neighbors=[3.0],
+        readouts=[[]],
+        gate="none",
+        scale=1.0,
+        reference_energies=[0.0],
+        single_precision=False,
+    )
     sizes = sizes.model_dump(mode="json", exclude_none=True)
     with pytest.raises(ConfigError, match=r"model\.backbone\.sizes: is read from the file of from_mace; remove it"):
         load_config(tmp_path / "c.yaml", [f"model.backbone.sizes={sizes}".replace("True", "true").replace("False", "false")])

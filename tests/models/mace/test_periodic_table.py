@@ -10,11 +10,29 @@ from bec_mace.testing.small_models import copy_model, make_model
 from bec_mace.testing.structures import ELEMENTS, triclinic
 
 
-@pytest.mark.parametrize(("symbol", "expected"), [
-    ("H", (1, 1)), ("He", (18, 1)), ("Li", (1, 2)), ("B", (13, 2)), ("Ne", (18, 2)), ("Mg", (2, 3)), ("Al", (13, 3)),
-    ("Sc", (3, 4)), ("Zn", (12, 4)), ("Br", (17, 4)), ("Nb", (5, 5)), ("Cs", (1, 6)), ("La", (3, 6)), ("Gd", (3, 6)),
-    ("Hf", (4, 6)), ("Ta", (5, 6)), ("Pb", (14, 6)), ("U", (3, 7)),
-])
+@pytest.mark.parametrize(
+    ("symbol", "expected"),
+    [
+        ("H", (1, 1)),
+        ("He", (18, 1)),
+        ("Li", (1, 2)),
+        ("B", (13, 2)),
+        ("Ne", (18, 2)),
+        ("Mg", (2, 3)),
+        ("Al", (13, 3)),
+        ("Sc", (3, 4)),
+        ("Zn", (12, 4)),
+        ("Br", (17, 4)),
+        ("Nb", (5, 5)),
+        ("Cs", (1, 6)),
+        ("La", (3, 6)),
+        ("Gd", (3, 6)),
+        ("Hf", (4, 6)),
+        ("Ta", (5, 6)),
+        ("Pb", (14, 6)),
+        ("U", (3, 7)),
+    ],
+)
 def test_groups_and_periods(symbol: str, expected: tuple[int, int]) -> None:
     assert group_and_period(atomic_numbers[symbol]) == expected
 
