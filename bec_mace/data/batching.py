@@ -19,12 +19,12 @@ from bec_mace.properties import PROPERTIES
 def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, edges: Neighbours | None = None) -> Graph:
     """Make the graph of one frame, on the CPU.
 
-    The neighbour list is found in float64 whatever the dtype.
+    The structure stays in float64 whatever the dtype.
 
     Args:
         frame: Structure and labels.
         r_max: Cutoff in Å.
-        dtype: Of positions, cell, shifts and labels.
+        dtype: Of labels.
         edges: The neighbours within r_max, where they are known already.
 
     Raises:
@@ -38,13 +38,13 @@ def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, 
         for name, value in frame.labels.items()
     }
     return Graph(
-        positions=torch.tensor(frame.positions, dtype=dtype),
+        positions=torch.tensor(frame.positions, dtype=torch.float64),
         atomic_numbers=torch.tensor(frame.atomic_numbers, dtype=torch.int64),
         frame_index=torch.zeros(len(frame), dtype=torch.int64),
-        cell=torch.tensor(frame.cell[None], dtype=dtype),
+        cell=torch.tensor(frame.cell[None], dtype=torch.float64),
         pbc=torch.tensor(frame.pbc[None]),
         edge_index=torch.from_numpy(np.stack([edges.sender, edges.receiver])),
-        edge_shifts=torch.from_numpy(edges.shifts).to(dtype),
+        edge_shifts=torch.from_numpy(edges.shifts).to(torch.float64),
         labels=labels,
         masks={name: torch.ones(1, dtype=torch.bool) for name in labels},
     )

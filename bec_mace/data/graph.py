@@ -16,13 +16,14 @@ class Graph:
     ``positions[sender] + edge_shifts @ cell``. The edge vector is receiver minus sender.
 
     Attributes:
-        positions: Cartesian positions of shape (n_atoms, 3), in Å.
+        positions: Cartesian positions of shape (n_atoms, 3), in Å. These, cell and shifts stay in float64, so that an edge
+            vector is as precise far from the origin as near it; a model takes edge vectors in its own precision.
         atomic_numbers: Of shape (n_atoms,), int64.
         frame_index: The frame of each atom, of shape (n_atoms,), int64, ascending.
         cell: Lattice vectors as rows, of shape (n_frames, 3, 3), in Å. Zero rows where there is no lattice vector.
         pbc: Periodic directions, of shape (n_frames, 3), bool.
         edge_index: (sender, receiver), of shape (2, n_edges), int64, sorted by receiver.
-        edge_shifts: Lattice translations of the sender, of shape (n_edges, 3), whole numbers in the dtype of positions.
+        edge_shifts: Lattice translations of the sender, of shape (n_edges, 3), whole numbers in float64.
         labels: Reference values by property name: (n_atoms, ...) or (n_frames, ...).
         masks: For each label, the frames that hold it, of shape (n_frames,), bool. Labels elsewhere are zero.
     """
@@ -57,17 +58,19 @@ class Graph:
         return torch.bincount(self.frame_index, minlength=self.n_frames)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
-        """Copy to a device, with all floating-point tensors in ``dtype``."""
+        """Copy to a device, with labels in ``dtype``; the structure stays in float64 where the device has it."""
+        # Metal has no float64.
+        single = device is not None and torch.device(device).type == "mps"
 
-        def move(value: Tensor) -> Tensor:
+        def move(value: Tensor, dtype: torch.dtype | None = None) -> Tensor:
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
         return replace(
             self,
             **{
-                name: move(getattr(self, name))
+                name: move(getattr(self, name), torch.float32 if single else None)
                 for name in ("positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts")
             },
-            labels={name: move(value) for name, value in self.labels.items()},
+            labels={name: move(value, dtype) for name, value in self.labels.items()},
             masks={name: move(value) for name, value in self.masks.items()},
         )

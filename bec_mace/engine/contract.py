@@ -48,6 +48,8 @@ class Sources:
         flow: Charge that every edge brings its receiver and takes from its sender, of shape (n_edges,), in e. Its
             polarization is among the dipoles already.
         transferred: What the flow brings each atom, of shape (n_atoms,), in e; the engine sums it.
+        constant: Whether they are meant not to depend on positions. Otherwise a derivative that has no path to the edge
+            vectors is an error, and not zero.
     """
 
     charges: Tensor | None = None
@@ -55,6 +57,7 @@ class Sources:
     energies: Tensor | None = None
     flow: Tensor | None = None
     transferred: Tensor | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True)

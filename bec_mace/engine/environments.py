@@ -11,7 +11,7 @@ are sorted by their number of neighbours, so that the atoms of a block have few 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -30,9 +30,10 @@ class SortedAtoms:
         order: The atom of the graph at each sorted place, of shape (n_atoms,).
         species: Index into the model's elements, ascending, of shape (n_atoms,).
         counts: Number of atoms of each of the model's elements.
-        positions: Of shape (n_atoms, 3), in Å.
+        positions: Of shape (n_atoms, 3), in Å, in float64 where the device has it.
         frame_index: The frame of each sorted atom, of shape (n_atoms,).
         n_frames: Number of frames.
+        dtype: Precision of edge vectors and of all that is computed from them.
     """
 
     order: Tensor
@@ -41,6 +42,7 @@ class SortedAtoms:
     positions: Tensor
     frame_index: Tensor
     n_frames: int
+    dtype: torch.dtype
 
     @property
     def n_atoms(self) -> int:
@@ -173,6 +175,7 @@ class Blocks(SortedAtoms):
             positions=self.positions[atoms],
             frame_index=self.frame_index[atoms],
             n_frames=self.n_frames,
+            dtype=self.dtype,
             sender=sender.where(filled, own).flatten(),
             vectors=vectors.view(-1, 3),
             filled=filled.flatten(),
@@ -184,13 +187,17 @@ class Blocks(SortedAtoms):
         """Sorted places of the senders of edges of shape (n, n_slots), and their vectors, of shape (n, n_slots, 3)."""
         graph = self.graph
         if not graph.n_edges:
-            return torch.zeros_like(edge), self.positions.new_zeros((*edge.shape, 3))
+            return torch.zeros_like(edge), self.positions.new_zeros((*edge.shape, 3), dtype=self.dtype)
         sender = graph.edge_index[0][edge]
         shift = graph.edge_shifts[edge] @ graph.cell[self.frame_index[atoms]]
-        return self.place[sender], self.positions[atoms].unsqueeze(1) - graph.positions[sender] - shift
+        # The difference first, and then its precision: far from the origin the positions themselves are coarse in float32.
+        vectors = self.positions[atoms].unsqueeze(1) - graph.positions[sender] - shift
+        return self.place[sender], vectors.to(self.dtype)
 
 
-def build_blocks(graph: Graph, species: Tensor, n_elements: int, r_max: float, size: int) -> Blocks:
+def build_blocks(
+    graph: Graph, species: Tensor, n_elements: int, r_max: float, size: int, dtype: torch.dtype = torch.float64
+) -> Blocks:
     """Sort the atoms of a graph by element and number of neighbours, to be taken in blocks.
 
     Args:
@@ -199,13 +206,16 @@ def build_blocks(graph: Graph, species: Tensor, n_elements: int, r_max: float, s
         n_elements: Number of elements of the model.
         r_max: Length of the vector in empty slots, in Å.
         size: Atoms in a block.
+        dtype: Precision of the edge vectors.
     """
     degree = torch.bincount(graph.edge_index[1], minlength=graph.n_atoms)
     by_degree = torch.argsort(degree, stable=True)
-    return _blocks(graph, species, n_elements, r_max, size, degree, by_degree)
+    return _blocks(graph, species, n_elements, r_max, size, dtype, degree, by_degree)
 
 
-def build_environments(graph: Graph, species: Tensor, n_elements: int, r_max: float) -> Environments:
+def build_environments(
+    graph: Graph, species: Tensor, n_elements: int, r_max: float, dtype: torch.dtype = torch.float64
+) -> Environments:
     """Sort the atoms of a graph by element and give each the same number of neighbour slots.
 
     Args:
@@ -213,14 +223,27 @@ def build_environments(graph: Graph, species: Tensor, n_elements: int, r_max: fl
         species: Index into the model's elements for each atom, of shape (n_atoms,).
         n_elements: Number of elements of the model.
         r_max: Length of the vector in empty slots, in Å.
+        dtype: Precision of the edge vectors.
     """
     degree = torch.bincount(graph.edge_index[1], minlength=graph.n_atoms)
     as_given = torch.arange(graph.n_atoms, device=species.device)
-    return _blocks(graph, species, n_elements, r_max, graph.n_atoms, degree, as_given).block(slice(0, graph.n_atoms))
+    whole = _blocks(graph, species, n_elements, r_max, graph.n_atoms, dtype, degree, as_given)
+    return whole.block(slice(0, graph.n_atoms))
 
 
-def _blocks(graph: Graph, species: Tensor, n_elements: int, r_max: float, size: int, degree: Tensor, order: Tensor) -> Blocks:
+def _blocks(
+    graph: Graph,
+    species: Tensor,
+    n_elements: int,
+    r_max: float,
+    size: int,
+    dtype: torch.dtype,
+    degree: Tensor,
+    order: Tensor,
+) -> Blocks:
     """Sort by element, atoms of the same element in the order given."""
+    # A derivative by these positions would be that of a part alone; what depends on edges is differentiated by the engine.
+    graph = replace(graph, positions=graph.positions.detach(), cell=graph.cell.detach())
     order = order[torch.argsort(species[order], stable=True)]
     place = torch.empty_like(order)
     place[order] = torch.arange(graph.n_atoms, device=order.device)
@@ -231,6 +254,7 @@ def _blocks(graph: Graph, species: Tensor, n_elements: int, r_max: float, size: 
         positions=graph.positions[order],
         frame_index=graph.frame_index[order],
         n_frames=graph.n_frames,
+        dtype=dtype,
         graph=graph,
         place=place,
         degree=degree[order],

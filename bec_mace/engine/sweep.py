@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bec_mace.engine.contract import EdgeCotangents, EdgeFeatures, Edges, Evaluation, Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments
+from bec_mace.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ class Puller:
         out = Pulled()
         at_messages: dict[Channel, Tensor] = {}
         for channel in self.channels:
-            seeds = self._seeds(record, channel, node.get(channel))
+            seeds, has_sources = self._seeds(record, channel, node.get(channel))
             features = record.edge_feats.named()
             own, at_edge_work, *at_edges = self.pull(
                 seeds,
@@ -258,6 +259,8 @@ class Puller:
                     *features.values(),
                 ],
             )
+            if has_sources and all(value is None for value in (own, at_edge_work, *at_edges)):
+                raise _no_path(channel)
             out.edges[channel] = dict(zip(features, at_edges, strict=True))
             if not first:
                 out.own[channel] = own
@@ -274,19 +277,23 @@ class Puller:
             out.arms = list((env.vectors @ self.directions.T).unbind(1))
         return out
 
-    def _seeds(self, record: Record, channel: Channel, cotangent: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-        seeds = []
+    def _seeds(self, record: Record, channel: Channel, cotangent: Tensor | None) -> tuple[list[tuple[Tensor, Tensor]], bool]:
+        """What the sweep starts from or goes on with, and whether sources of this stage must respond."""
+        seeds, starts = [], []
         out, sources = record.out.node_feats, record.out.sources
         if cotangent is not None:
             # A stage without new features hands the cotangent of its successors on to its own input.
             seeds.append((record.node_feats if out is None else out, cotangent))
         if channel == "charge" and sources.charges is not None:
-            seeds.append((sources.charges, torch.ones_like(sources.charges)))
+            starts.append((sources.charges, torch.ones_like(sources.charges)))
         elif channel == "energy" and sources.energies is not None:
-            seeds.append((sources.energies, torch.ones_like(sources.energies)))
+            starts.append((sources.energies, torch.ones_like(sources.energies)))
         elif isinstance(channel, int) and sources.dipoles is not None and self.directions is not None:
-            seeds.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
-        return [(output, seed) for output, seed in seeds if output.requires_grad]
+            starts.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
+        responds = bool(starts) and not sources.constant
+        if responds and not starts[0][0].requires_grad:
+            raise _no_path(channel)
+        return [(output, seed) for output, seed in (*seeds, *starts) if output.requires_grad], responds
 
     def pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The vector-Jacobian product of pairs of outputs and cotangents, for each input; None where there is none."""
@@ -317,6 +324,14 @@ class Puller:
             ]
             pulled[channel] = self.pull(seeds, [vectors])[0]
         return Cotangents(pulled.get("charge"), [pulled.get(axis) for axis in self.axes], pulled.get("energy"))
+
+
+def _no_path(channel: Channel) -> ModelError:
+    kind = {"charge": "charges", "energy": "energies"}.get(str(channel), "dipoles")
+    return ModelError(
+        f"the derivative of the {kind} of a stage was asked for, but nothing leads from them to the edge vectors, so it would "
+        "be zero without a word. Do not detach them; sources that are meant to be constant say `Sources(..., constant=True)`."
+    )
 
 
 def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

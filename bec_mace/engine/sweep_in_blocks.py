@@ -76,9 +76,9 @@ class _Walk:
         self.puller = Puller(directions, energy, create_graph=False)
         self.node_feats = hops.node_feats.detach()
         self.inputs: list[Tensor] = []
-        self.made: list[dict[str, Tensor]] = []
+        self.made: list[dict[str, Any]] = []
         self.node: dict[Channel, Tensor] = {}
-        like, n_atoms = blocks.positions, blocks.n_atoms
+        like, n_atoms = blocks.positions.new_empty(0, dtype=blocks.dtype), blocks.n_atoms
         self.response = None if directions is None else like.new_zeros((n_atoms, directions.shape[0], 3))
         self.forces = like.new_zeros((n_atoms, 3)) if energy else None
         self.virial = like.new_zeros((blocks.n_frames, 3, 3), dtype=torch.float64) if energy else None
@@ -156,7 +156,7 @@ class _Walk:
 
     def evaluation(self) -> Evaluation:
         """What was found for all atoms."""
-        virial = None if self.virial is None else self.virial.to(self.blocks.positions.dtype)
+        virial = None if self.virial is None else self.virial.to(self.blocks.dtype)
         return Evaluation(
             self.blocks, [Sources(**made) for made in self.made], self.node_feats, self.response, self.forces, virial
         )

@@ -33,7 +33,7 @@ def reduce_to_quantum(difference: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     Returns:
         The reduced difference, of shape (n_frames, 3), in e Å.
     """
-    lattice = (cell * pbc.unsqueeze(-1)).detach()
+    lattice = (cell * pbc.unsqueeze(-1)).detach().to(difference.dtype)
     inverse = torch.linalg.pinv(lattice)
     quanta = torch.einsum("fa,fak->fk", difference.detach(), inverse).round()
     return difference - torch.einsum("fk,fka->fa", quanta, lattice)

@@ -19,6 +19,7 @@ from bec_mace.config.heads import head_row
 from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
+from bec_mace.engine.autograd import differentiating
 from bec_mace.engine.contract import Evaluation, Hops
 from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_blocks, build_environments, subtract_mean
 from bec_mace.engine.sweep import evaluate
@@ -125,6 +126,11 @@ class PolarizationModel(torch.nn.Module, ABC):
     def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
         """How many numbers are alive at the peak of an evaluation, of all atoms at once or in blocks of them."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the computation."""
+        return self.reference_charges.dtype
+
     def sweep_channels(self, properties: Collection[str]) -> tuple[int, int]:
         """Channels of the sweep in the layers before the last, and in the last."""
         wanted, sources = set(properties), set(self.heads)
@@ -186,22 +192,24 @@ class PolarizationModel(torch.nn.Module, ABC):
         wanted = set(properties)
         self._check_properties(wanted)
         _check_block_size(block_size, create_graph)
-        species = self._species(graph)
-        sizes = len(self.elements), self.r_max
-        atoms = (
-            build_environments(graph, species, *sizes)
-            if block_size is None
-            else build_blocks(graph, species, *sizes, block_size)
-        )
+        self._check_precision()
         differentiated = create_graph or (block_size is None and bool(wanted & (_DERIVATIVES | {"head_contributions"})))
-        with torch.set_grad_enabled(differentiated):
+        with differentiating(differentiated, graph.positions.device):
+            species = self._species(graph)
+            sizes, dtype = (len(self.elements), self.r_max), self.dtype
+            atoms = (
+                build_environments(graph, species, *sizes, dtype)
+                if block_size is None
+                else build_blocks(graph, species, *sizes, block_size, dtype)
+            )
             out = self._compute(graph, atoms, wanted, create_graph, directions)
         return out if create_graph else {name: _detach(value) for name, value in out.items()}
 
     def _compute(
         self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
     ) -> dict[str, Tensor]:
-        axes = torch.eye(3).to(atoms.positions) if directions is None else directions
+        axes = torch.eye(3, device=atoms.positions.device) if directions is None else directions
+        axes = axes.to(atoms.dtype)
         response = axes if Z in wanted else None
         state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
         evaluation = state.evaluation
@@ -238,22 +246,22 @@ class PolarizationModel(torch.nn.Module, ABC):
             return State(evaluate(hops, atoms, directions, energy, create_graph), heads)
         return State(evaluate_in_blocks(hops, atoms, directions, energy), heads)
 
-    def _references(self, atoms: SortedAtoms) -> Tensor:
+    def _references(self, atoms: SortedAtoms, dtype: torch.dtype | None = None) -> Tensor:
         """Reference charges of the atoms, made to sum to zero in each frame."""
-        return self._neutralize(self.reference_charges.to(atoms.positions.dtype)[atoms.species], atoms)
+        return self._neutralize(self.reference_charges.to(dtype or atoms.dtype)[atoms.species], atoms)
 
     def _neutralize(self, values: Tensor, atoms: SortedAtoms) -> Tensor:
         """Subtract the sum over each frame from its atoms, in equal parts or in the learned ones of their elements."""
         if self.sum_rule_logits is None:
             return subtract_mean(values, atoms)
-        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits)[atoms.species]
+        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits.to(values.dtype))[atoms.species]
         parts = (parts / atoms.sum_over_frames(parts)[atoms.frame_index]).view(-1, *[1] * (values.dim() - 1))
         return values - parts * atoms.sum_over_frames(values)[atoms.frame_index]
 
     def _response(self, state: State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
         """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
         atoms, charges = state.atoms, state.total("charges")
-        diagonal = self._references(atoms) if references else torch.zeros_like(atoms.positions[:, 0])
+        diagonal = self._references(atoms) if references else torch.zeros_like(atoms.positions[:, 0], dtype=atoms.dtype)
         if charges is not None:
             diagonal = diagonal + charges
         response = response + diagonal.view(-1, 1, 1) * axes
@@ -275,14 +283,15 @@ class PolarizationModel(torch.nn.Module, ABC):
     def _dipole(self, state: State) -> Tensor:
         """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å; large terms cancel."""
         atoms = state.atoms
-        monopoles = self._references(atoms)
+        # In the precision of the positions: what is left of neutrality is multiplied by them.
+        monopoles = self._references(atoms, atoms.positions.dtype)
         charges, dipoles = state.total("charges"), state.total("dipoles")
         if charges is not None:
             monopoles = monopoles + charges
         monopoles = self._neutralize(monopoles, atoms) if self.projects else monopoles
-        density = monopoles.double().unsqueeze(1) * atoms.positions.double()
+        density = monopoles.unsqueeze(1) * atoms.positions
         density = density if dipoles is None else density + dipoles
-        return atoms.sum_over_frames(density).to(atoms.positions.dtype)
+        return atoms.sum_over_frames(density).to(atoms.dtype)
 
     def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
         """Polarizability in Å^3 and dielectric tensor at clamped nuclei, of shape (n_frames, 3, 3)."""
@@ -291,7 +300,7 @@ class PolarizationModel(torch.nn.Module, ABC):
             raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
         polarizability = state.atoms.sum_over_frames(shares)
         fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
-        volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1)
+        volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1).to(polarizability.dtype)
         # The gradient of what is not taken must be a number too.
         volume = torch.where(fills_space, volume, torch.ones_like(volume))
         identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
@@ -330,6 +339,12 @@ class PolarizationModel(torch.nn.Module, ABC):
         parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
         return parts
 
+    def _check_precision(self) -> None:
+        if self.dtype not in (torch.float32, torch.float64):
+            raise ModelError(f"the model is in {self.dtype}, which is too coarse for derivatives; use float32 or float64.")
+        if self.reference_charges.is_inference():
+            raise ModelError("the model was made in torch.inference_mode() and cannot be differentiated; make it outside.")
+
     def _species(self, graph: Graph) -> Tensor:
         lookup: Tensor = self.get_buffer("_species_of_number")
         species = lookup[graph.atomic_numbers]
@@ -363,7 +378,7 @@ def _check_block_size(block_size: int | None, create_graph: bool) -> None:
 
 
 def _stress(virial: Tensor, graph: Graph) -> Tensor:
-    volume = torch.linalg.det(graph.cell).abs()
+    volume = torch.linalg.det(graph.cell.detach()).abs().to(virial.dtype)
     if bool((volume == 0).any()) or not bool(graph.pbc.all()):
         raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
     result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)

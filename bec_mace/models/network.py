@@ -12,6 +12,7 @@ from torch import Tensor
 from bec_mace.config.heads import short_name
 from bec_mace.config.model import ModelConfig
 from bec_mace.data.statistics import Statistics
+from bec_mace.engine.autograd import depends_on
 from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
@@ -25,6 +26,8 @@ from bec_mace.models.mace.layer import Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
 from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
 from bec_mace.models.radial import RadialFeatures
+
+_KINDS = ("charges", "dipoles", "energies")
 
 
 class LayerStage:
@@ -45,10 +48,22 @@ class LayerStage:
         shares = [head.read(self.number, out, env) for head in self.heads]
         if self.number == 0:
             shares += [head.read_edges(edge_feats, env) for head in self.heads]
-        sources = Sources(
-            *(total_of([getattr(share, name) for share in shares]) for name in ("charges", "dipoles", "energies"))
-        )
-        return StageOutput(out, sources, part)
+        if edge_feats.vectors.requires_grad:
+            for share in shares:
+                self._check_path(share, out, edge_feats)
+        totals = {name: total_of([getattr(share, name) for share in shares]) for name in _KINDS}
+        constant = all(share.constant for share in shares if any(getattr(share, name) is not None for name in _KINDS))
+        return StageOutput(out, Sources(**totals, constant=constant), part)
+
+    def _check_path(self, share: Sources, node_feats: Tensor, edge_feats: RadialFeatures) -> None:
+        """Each head by itself: one that detaches must not hide behind the others."""
+        for name in () if share.constant else _KINDS:
+            value = getattr(share, name)
+            if value is not None and not depends_on(value, [node_feats, *edge_feats.named().values()]):
+                raise ModelError(
+                    f"a head gives {name} that do not depend on its features as far as autograd knows, so their response would "
+                    "be zero without a word. Do not detach them; for constants return `Sources(..., constant=True)`."
+                )
 
 
 class NetworkModel(PolarizationModel):

@@ -6,8 +6,7 @@ would be computed once for each component of the polarization; here R(r) and dR/
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,6 @@ from bec_mace.engine.autograd import apply_function
 from bec_mace.engine.contract import EdgeFeatures
 
 _BLOCK_EDGES = 512  # On the CPU: their hidden units stay in the cache.
-
-# Its first use makes torch load rules that it compiles with torch.jit, and torch >= 2.15 warns users of that.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,6 @@ class RadialFeatures(EdgeFeatures):
     lengths: Tensor
     radial: Tensor
     radial_slopes: Tensor
-
-
-def basis_with_derivative(functions: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Functions of the distance and their derivatives, each of shape (n, n_functions), for lengths of shape (n, 1).
-
-    The second is a constant to autograd.
-    """
-    with torch.no_grad():
-        values, slopes = torch.func.jvp(functions, (lengths,), (torch.ones_like(lengths),))[:2]
-    return values, slopes
 
 
 def with_derivative(lengths: Tensor, values: Tensor, slopes: Tensor) -> Tensor:

@@ -60,14 +60,14 @@ def ratios(sizes: Sizes) -> dict[str, Any]:
 def phase_response(model: PolarizationModel, graph: Graph) -> torch.Tensor:
     """Z* of a monopole model by the phase form, through plain autograd from positions to charges; orthogonal cell."""
     species = model._species(graph)
-    positions = graph.positions.detach().requires_grad_(True)
-    env = build_environments(graph, species, len(model.elements), model.r_max)
+    positions = graph.positions.to(model.dtype).detach().requires_grad_(True)
+    env = build_environments(graph, species, len(model.elements), model.r_max, model.dtype)
     receiver = torch.arange(env.n_atoms, device=species.device).repeat_interleave(env.n_slots)
     ordered = positions[env.order]
     shift = env.vectors - (ordered[receiver] - ordered[env.sender]).detach()
     vectors = ordered[receiver] - ordered[env.sender] + shift
     charges = _charges(model, env, vectors)
-    lengths = torch.diagonal(graph.cell[0])
+    lengths = torch.diagonal(graph.cell[0]).to(positions)
     phase = 2 * math.pi * ordered / lengths
     rows = []
     for axis in range(3):
@@ -120,19 +120,20 @@ def mace(sizes: Sizes) -> dict[str, Any]:
     model.to(sizes.device).eval().requires_grad_(False)
     module = module.float().to(sizes.device).eval().requires_grad_(False)
     graph = graph_of(frame, sizes)
+    positions, cell, shifts = (value.float() for value in (graph.positions, graph.cell[0], graph.edge_shifts))
     batch = {
-        "positions": graph.positions,
+        "positions": positions,
         "edge_index": graph.edge_index,
-        "cell": graph.cell[0],
+        "cell": cell,
         "batch": graph.frame_index,
-        "node_attrs": (graph.atomic_numbers[:, None] == module.atomic_numbers).to(graph.positions),
-        "shifts": -graph.edge_shifts @ graph.cell[0],
-        "unit_shifts": -graph.edge_shifts,
+        "node_attrs": (graph.atomic_numbers[:, None] == module.atomic_numbers).to(positions),
+        "shifts": -shifts @ cell,
+        "unit_shifts": -shifts,
         "ptr": torch.tensor([0, graph.n_atoms], device=sizes.device),
     }
 
     def theirs() -> Any:
-        return module({**batch, "positions": graph.positions.clone()}, compute_force=True)
+        return module({**batch, "positions": positions.clone()}, compute_force=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

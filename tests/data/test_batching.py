@@ -21,7 +21,8 @@ def graphs(files) -> list[Graph]:
 def test_graph_of_one_frame(files) -> None:
     frame = read_frames(files / "zirconia_pbe.extxyz")[1]
     graph = build_graph(frame, 5.0, dtype=torch.float32)
-    assert graph.positions.dtype == graph.cell.dtype == graph.edge_shifts.dtype == torch.float32
+    assert graph.positions.dtype == graph.cell.dtype == graph.edge_shifts.dtype == torch.float64
+    assert graph.labels["born_effective_charges"].dtype == torch.float32
     assert graph.atomic_numbers.dtype == graph.edge_index.dtype == graph.frame_index.dtype == torch.int64
     assert graph.cell.shape == (1, 3, 3)
     assert graph.pbc.tolist() == [[True, True, True]]

@@ -5,19 +5,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bec_mace.models.radial import basis_with_derivative, silu_with_derivative, with_derivative
+from bec_mace.models.radial import silu_with_derivative, with_derivative
 from bec_mace.testing.small_models import make_model
 
 
+@pytest.mark.parametrize("power", [2, 5])
+@pytest.mark.parametrize("transform", ["none", "agnesi"])
 @pytest.mark.parametrize("basis", ["bessel", "gaussian"])
-def test_slopes_of_the_basis(basis: str) -> None:
-    functions = make_model(("monopole",), 1, radial_basis=basis).backbone._radial_functions
+def test_slopes_of_the_basis(basis: str, transform: str, power: int) -> None:
+    """Values are those of mace's own modules, slopes their derivatives by finite differences."""
+    model = make_model(("monopole",), 1, radial_basis=basis, distance_transform=transform, cutoff_power=power)
+    backbone = model.backbone
     lengths = torch.linspace(0.4, 2.5, 20, dtype=torch.float64).unsqueeze(1)
-    values, slopes = basis_with_derivative(functions, lengths)
+    radii = None if transform == "none" else 0.9 + 0.1 * torch.rand(20, 1, dtype=torch.float64)
+    values, slopes = backbone.radial_functions(lengths, radii)
     step = 1e-5
-    expected = (functions(lengths + step) - functions(lengths - step)) / (2 * step)
-    assert torch.equal(values, functions(lengths))
-    assert (slopes - expected).abs().max() < 1e-7 * max(1.0, slopes.abs().max().item())
+    above, below = (backbone.radial_functions(lengths + sign * step, radii)[0] for sign in (1, -1))
+    assert (slopes - (above - below) / (2 * step)).abs().max() < 1e-7 * max(1.0, slopes.abs().max().item())
+    if radii is None:
+        theirs = backbone.radial_embedding
+        torch.testing.assert_close(values, theirs.bessel_fn(lengths) * theirs.cutoff_fn(lengths), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("basis", ["bessel", "gaussian"])
@@ -26,7 +33,7 @@ def test_basis_and_slopes_vanish_at_the_cutoff(basis: str) -> None:
     for dtype in (torch.float64, torch.float32):
         model = make_model(("monopole",), 1, None, dtype, radial_basis=basis)
         lengths = torch.full((1, 1), model.r_max, dtype=dtype)
-        values, slopes = basis_with_derivative(model.backbone._radial_functions, lengths)
+        values, slopes = model.backbone.radial_functions(lengths)
         assert values.abs().max() == 0
         assert slopes.abs().max() == 0
 

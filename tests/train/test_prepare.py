@@ -48,7 +48,8 @@ def test_graphs_hold_the_trained_labels_and_energies_in_float64():
     assert set(graph.labels) == set(graph.masks) == {"energy", "forces"}
     assert graph.labels["energy"].dtype == torch.float64
     assert graph.labels["energy"].tolist() == [-1e5 - 1e-4]
-    assert graph.positions.dtype == graph.labels["forces"].dtype == torch.float32
+    assert graph.positions.dtype == torch.float64
+    assert graph.labels["forces"].dtype == torch.float32
 
 
 def test_element_weights_go_by_atomic_number():

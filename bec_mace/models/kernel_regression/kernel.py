@@ -66,7 +66,7 @@ class Kernel:
 
     def element_of(self, atoms: SortedAtoms) -> Tensor:
         """One column per element, 1 where an atom is of it, of shape (n_atoms, n_elements)."""
-        return torch.nn.functional.one_hot(atoms.species, len(self.sizes)).to(atoms.positions.dtype)
+        return torch.nn.functional.one_hot(atoms.species, len(self.sizes)).to(atoms.dtype)
 
 
 def element_slices(counts: Sequence[int]) -> list[slice]:

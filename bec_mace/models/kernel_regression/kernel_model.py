@@ -182,7 +182,7 @@ class KernelModel(PolarizationModel):
 
     def environments(self, graph: Graph) -> Environments:
         """The atomic environments of a batch, atoms sorted by element."""
-        return build_environments(graph, self._species(graph), len(self.elements), self.r_max)
+        return build_environments(graph, self._species(graph), len(self.elements), self.r_max, self.dtype)
 
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[EdgeFeatures]:
         kernel = self.kernel(heads)

@@ -32,7 +32,7 @@ def standard_deviation(
         directions: Directions of the polarization; x, y, z by default.
     """
     # In float64: rows of the design matrix times the factor of the posterior nearly cancel.
-    kernel, env = kernel.double(), replace(env, vectors=env.vectors.double(), positions=env.positions.double())
+    kernel, env = kernel.double(), replace(env, vectors=env.vectors.double(), dtype=torch.float64)
     rows = sorted_design_matrix(kernel, env)
     size = torch.ones(3, dtype=rows.dtype, device=rows.device)
     if directions is not None:

@@ -27,7 +27,8 @@ from bec_mace.models.mace.blocks_of_mace import (
 from bec_mace.models.mace.distance_transform import radii_of, transform_agnesi
 from bec_mace.models.mace.layer import Layer
 from bec_mace.models.mace.periodic_table import mix_elements
-from bec_mace.models.radial import RadialFeatures, basis_with_derivative
+from bec_mace.models.mace.radial_functions import basis_functions, polynomial_cutoff
+from bec_mace.models.radial import RadialFeatures
 
 
 @contextlib.contextmanager
@@ -121,7 +122,7 @@ class Backbone(torch.nn.Module):
         from_file = config.backbone is not None
         if config.r_max is None:
             raise ModelError("model.r_max: missing; give the cutoff radius in Å.")
-        self.r_max = config.r_max
+        self.r_max, self._cutoff_power = config.r_max, config.cutoff_power
         # mace takes its radial functions of the transformed distance, which is below 1; ours reach to the cutoff.
         self._stretch = 1.0 if from_file else self.r_max
         self.hidden_irreps = parse_hidden_irreps(config)
@@ -190,10 +191,21 @@ class Backbone(torch.nn.Module):
         if self.radii is not None:
             receivers = self.radii[env.species].repeat_interleave(env.n_slots)
             mean_radii = 0.5 * (self.radii[env.all_species[env.sender]] + receivers).unsqueeze(1)
-        radial, slopes = basis_with_derivative(lambda values: self._radial_functions(values, mean_radii), lengths)
+        radial, slopes = self.radial_functions(lengths.detach(), mean_radii)
         return RadialFeatures(vectors, self.spherical_harmonics(vectors), lengths, radial, slopes)
 
-    def _radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> Tensor:
-        place = lengths if mean_radii is None else self._stretch * transform_agnesi(lengths, mean_radii)
-        result: Tensor = self.radial_embedding.bessel_fn(place) * self.radial_embedding.cutoff_fn(lengths)
-        return result
+    def radial_functions(self, lengths: Tensor, mean_radii: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Radial functions and their derivatives, of shape (n, num_radial), at lengths of shape (n, 1); constants to autograd.
+
+        Args:
+            lengths: In Å.
+            mean_radii: Mean of the radii of the two atoms, where distances are transformed.
+        """
+        with torch.no_grad():
+            place, stretch = lengths, None
+            if mean_radii is not None:
+                place, stretch = (self._stretch * value for value in transform_agnesi(lengths, mean_radii))
+            values, slopes = basis_functions(self.radial_embedding.bessel_fn, place)
+            slopes = slopes if stretch is None else slopes * stretch
+            cutoff, cutoff_slopes = polynomial_cutoff(lengths, self.r_max, self._cutoff_power)
+            return values * cutoff, slopes * cutoff + values * cutoff_slopes

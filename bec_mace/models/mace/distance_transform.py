@@ -26,8 +26,8 @@ def radii_of(elements: Sequence[int]) -> Tensor:
     return torch.tensor([float(covalent_radii[z]) for z in elements], dtype=torch.float64)
 
 
-def transform_agnesi(lengths: Tensor, mean_radii: Tensor) -> Tensor:
-    """The transformed distance y, from 1 at the atom towards 0 far away.
+def transform_agnesi(lengths: Tensor, mean_radii: Tensor) -> tuple[Tensor, Tensor]:
+    """The transformed distance y, from 1 at the atom towards 0 far away, and its derivative by the distance.
 
     Args:
         lengths: Distances in Å.
@@ -35,4 +35,7 @@ def transform_agnesi(lengths: Tensor, mean_radii: Tensor) -> Tensor:
     """
     x = lengths / mean_radii
     a, q, p = AGNESI.values()
-    return 1 / (1 + a * x.pow(q) / (1 + x.pow(q - p)))
+    near = x.pow(q - p)
+    part = a * x.pow(q) / (1 + near)
+    y = 1 / (1 + part)
+    return y, -(y**2) * part * (q - (q - p) * near / (1 + near)) / lengths
