@@ -8,6 +8,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -43,6 +46,25 @@ def find_device(name: str, kind_of_error: type[BecMaceError], option: str = "dev
         reason = str(error).splitlines()[0]
         raise kind_of_error(f"{option} {name}: torch cannot use it ({reason}); use cpu or auto") from None
     return name
+
+
+_BUILDING = threading.RLock()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Give tensors that name none this precision.
+
+    torch keeps it for the whole process. Of several threads that build models one goes on at a time, so that each finds and
+    leaves it as it was.
+    """
+    with _BUILDING:
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(previous)
 
 
 def process_grid(num_processes: int = 1) -> tuple[int, int]:

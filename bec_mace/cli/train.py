@@ -34,6 +34,8 @@ def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> Non
 
         fit_kernel(settings, resume=resume)
     else:
+        from bec_mace.train.allocator import keep_freed_memory
         from bec_mace.train.loop import train
 
+        keep_freed_memory()  # of this process, which is ours
         train(settings, resume=resume)

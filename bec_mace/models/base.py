@@ -25,6 +25,7 @@ from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
+from bec_mace.models.exact_constants import ExactConstants
 from bec_mace.models.footprint import Footprint
 from bec_mace.properties import PROPERTIES
 
@@ -57,7 +58,7 @@ class State:
         return total_of([getattr(sources, name) for sources in self.evaluation.sources])
 
 
-class PolarizationModel(torch.nn.Module, ABC):
+class PolarizationModel(ExactConstants, ABC):
     """Born effective charges, charges, dipoles, energies and forces from one set of sources.
 
     A subclass fills :attr:`heads` and :attr:`provides` and makes the stages.
@@ -143,6 +144,9 @@ class PolarizationModel(torch.nn.Module, ABC):
     @abstractmethod
     def own_tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must hold; everything else follows from the configuration."""
+
+    def _learned(self) -> Collection[str]:
+        return self.own_tensors()
 
     def _tensors(self, state: State) -> Tensor | None:
         """Z* that is read directly, of shape (n_atoms, 3, 3), in e."""

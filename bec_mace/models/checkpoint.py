@@ -106,7 +106,7 @@ def load_model(
         raise ModelError(
             f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again."
         ) from exc
-    with torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         model = _build(config, elements, statistics, dtype)
     try:
         tensors = load_file(tensors_path)
@@ -129,7 +129,8 @@ def load_model(
         )
     model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
     model.metadata = description
-    return model.to(device).eval().requires_grad_(False)
+    with torch.inference_mode(False):
+        return model.to(device).eval().requires_grad_(False)
 
 
 def _build(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -84,6 +84,10 @@ class CommitteeModel(PolarizationModel):
             for number, member in enumerate(self.networks)
             for name, value in member.own_tensors().items()
         }
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        # Each member keeps its own constants.
+        return torch.nn.Module._apply(self, fn, recurse)
 
     def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
         """That of the largest member: they take turns."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from bec_mace.config.heads import short_name
 from bec_mace.config.model import ModelConfig
 from bec_mace.data.statistics import Statistics
+from bec_mace.devices import default_dtype
 from bec_mace.engine.autograd import depends_on
 from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
@@ -204,18 +205,15 @@ def build_model(
         source = read_mace_file(config, config.backbone)
         _check_known(elements, source.elements, source.path)
         config, elements, statistics = source.config, source.elements, source.statistics(statistics)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with torch.inference_mode(False), default_dtype(torch.float64):
         model = NetworkModel(config, sorted(set(elements)), statistics)
-    finally:
-        torch.set_default_dtype(previous)
     if source is not None:
         _fill(model, source)
     if config.backbone is not None and config.backbone.freeze:
         model.backbone.requires_grad_(False)
         model.heads["energy"].requires_grad_(False)
-    return model.to(dtype)
+    with torch.inference_mode(False):
+        return model.to(dtype)
 
 
 def _fill(model: NetworkModel, source: MaceFile) -> None:

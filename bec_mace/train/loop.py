@@ -21,7 +21,6 @@ from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
 from bec_mace.properties import PROPERTIES
-from bec_mace.train.allocator import keep_freed_memory
 from bec_mace.train.loss import Loss
 from bec_mace.train.prepare import (
     FrameSets,
@@ -72,7 +71,6 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
         DataError: If the data cannot be used.
     """
     start = time.monotonic()
-    keep_freed_memory()
     folder = RunFolder(config.output)
     folder.check_free(resume)
     fabric = launch(config.device, config.precision, config.num_processes)

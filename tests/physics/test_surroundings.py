@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,6 +21,7 @@ from bec_mace.integrations.ase import BECCalculator
 from bec_mace.models import PolarizationModel
 from bec_mace.models.heads.monopole import MonopoleHead
 from bec_mace.predict import predict
+from bec_mace.testing.physics import CHECKS
 from bec_mace.testing.small_models import copy_model, make_model
 from bec_mace.testing.structures import molecule, rocksalt, triclinic, triclinic_pair
 from tests.models.kernel_regression.kernel_systems import make_kernel_model
@@ -72,9 +75,13 @@ def test_inference_mode_in_what_users_call() -> None:
 
 
 def test_a_model_made_in_inference_mode() -> None:
+    expected = evaluate(make_model(HEADS), triclinic())
     with torch.inference_mode():
-        model = copy_model(make_model(("monopole",)))
-    with pytest.raises(ModelError, match="was made in torch.inference_mode"):
+        model = copy_model(make_model(HEADS))
+    assert largest_difference(evaluate(model, triclinic()), expected) < 1e-13
+    with torch.inference_mode():
+        model.reference_charges = torch.nn.Parameter(model.reference_charges.clone())
+    with pytest.raises(ModelError, match=r"was made in torch.inference_mode\(\) and cannot be differentiated"):
         evaluate(model, triclinic())
 
 
@@ -185,3 +192,32 @@ def test_float32_is_as_precise_far_from_the_origin(away: str, block_size: int | 
     near, far = compute(frame), compute(moved)
     for name in ("born_effective_charges", "forces") + (("polarization",) if unit == "Å" else ()):
         assert float((near[name] - far[name]).abs().max()) < 1e-6 * float(near[name].abs().max()), name
+
+
+@pytest.mark.parametrize("kernel", [False, True], ids=["network", "kernel"])
+def test_constants_stay_exact_through_float32(kernel: bool) -> None:
+    """A model that was in float32 once is invariant under rotations to the precision of float64 again."""
+    model = copy_model(make_kernel_model(("monopole", "dipole")) if kernel else make_model(HEADS, hidden_max_l=2))
+    model = model.to(torch.float32).to(torch.float64)
+    for name in ("rotation", "inversion"):
+        CHECKS[name](model)
+    fresh = copy_model(model)
+    buffers = dict(fresh.named_buffers())
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
+
+
+def test_building_and_importing_leave_the_process_as_it_was() -> None:
+    """In a new process: torch's default dtype, what may be unpickled, the root logger, warnings, the allocator."""
+    code = """
+import logging, threading, warnings, torch
+before = (torch.get_default_dtype(), slice in torch.serialization.get_safe_globals(), list(logging.getLogger().filters),
+          list(warnings.filters))
+from bec_mace import load_model
+import bec_mace.train.loop
+threads = [threading.Thread(target=load_model, args=("water",)) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+after = (torch.get_default_dtype(), slice in torch.serialization.get_safe_globals(), list(logging.getLogger().filters))
+assert before[:3] == after, (before[:3], after)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

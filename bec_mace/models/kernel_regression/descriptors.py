@@ -173,6 +173,6 @@ def coupling(degree: int) -> Tensor:
     points = torch.from_numpy(grid.reshape(-1, 3).copy())
     values = harmonic_values(points, degree + 1)
     weighted = values[:, degree**2 : (degree + 1) ** 2] * torch.from_numpy(np.repeat(weights, len(angles))).unsqueeze(1)
-    coupling = torch.einsum("gm,gp,ga->mpa", weighted, values[:, (degree + 1) ** 2 :], points)
-    result: Tensor = coupling * math.sqrt(3) / torch.linalg.vector_norm(coupling)
+    projections = torch.einsum("gm,gp,ga->mpa", weighted, values[:, (degree + 1) ** 2 :], points)
+    result: Tensor = projections * math.sqrt(3) / torch.linalg.vector_norm(projections)
     return result

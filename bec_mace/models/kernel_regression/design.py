@@ -41,8 +41,8 @@ def sorted_design_matrix(kernel: Kernel, env: Environments, memory: float = 1e9)
         out = env.vectors.new_zeros(env.n_atoms, 3, 3, kernel.n_weights)
         densities = kernel.descriptors.density(env, kernel.element_of(env)[env.sender])
         for number, atoms in enumerate(element_slices(env.counts)):
-            for some in _slices(kernel, env, atoms, memory):
-                _add_receivers(kernel, env, out, _Receivers(kernel, env, densities, number, some))
+            for receivers in _slices(kernel, env, atoms, memory):
+                _add_receivers(kernel, env, out, _Receivers(kernel, env, densities, number, receivers))
         if kernel.reference_charges:
             # Reference charges are made to sum to zero in each frame.
             charges = subtract_mean(kernel.element_of(env), env)

@@ -25,6 +25,7 @@ from bec_mace.config.heads import HEADS
 from bec_mace.config.model import KernelModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
+from bec_mace.devices import default_dtype
 from bec_mace.engine.contract import EdgeFeatures, Hops
 from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_environments
 from bec_mace.errors import ModelError
@@ -134,7 +135,7 @@ class KernelModel(PolarizationModel):
             moved = fn(value)
             return value.to(moved.device) if id(value) in exact else moved
 
-        super()._apply(careful, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(careful, recurse)
         return self
 
     def footprint(self, properties: Collection[str], blocked: bool) -> Footprint:
@@ -239,10 +240,5 @@ def build_kernel_model(
         statistics: Means of the training set.
         dtype: Floating-point type of weights and computation.
     """
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        model = KernelModel(config, sorted(set(elements)), statistics)
-    finally:
-        torch.set_default_dtype(previous)
-    return model.to(dtype)
+    with torch.inference_mode(False), default_dtype(torch.float64):
+        return KernelModel(config, sorted(set(elements)), statistics).to(dtype)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bec_mace.config.model import ModelConfig
+from bec_mace.devices import default_dtype
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.mace.blocks_of_mace import (
@@ -32,17 +33,15 @@ from bec_mace.models.radial import RadialFeatures
 
 
 @contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    previous, options = torch.get_default_dtype(), e3nn.get_optimization_defaults()
-    torch.set_default_dtype(dtype)
-    e3nn.set_optimization_defaults(jit_script_fx=False)  # The dense kernels do not use the compiled code.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+def _building(dtype: torch.dtype) -> Iterator[None]:
+    with default_dtype(dtype), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = e3nn.get_optimization_defaults()
+        e3nn.set_optimization_defaults(jit_script_fx=False)  # The dense kernels do not use the compiled code.
+        try:
             yield
-    finally:
-        torch.set_default_dtype(previous)
-        e3nn.set_optimization_defaults(**options)
+        finally:
+            e3nn.set_optimization_defaults(**options)
 
 
 def parse_hidden_irreps(config: ModelConfig) -> o3.Irreps:
@@ -131,7 +130,7 @@ class Backbone(torch.nn.Module):
         attrs, scalars = o3.Irreps([(n_elements, (0, 1))]), o3.Irreps([(n_channels, (0, 1))])
         harmonics = o3.Irreps.spherical_harmonics(config.max_l)
         messages = (harmonics * n_channels).sort().irreps.simplify()
-        with _default_dtype(torch.float32 if rounded else torch.float64):
+        with _building(torch.float32 if rounded else torch.float64):
             self.node_embedding: Any = LinearNodeEmbeddingBlock(attrs, scalars)
             self.radial_embedding = RadialEmbeddingBlock(
                 r_max=config.r_max,

@@ -100,7 +100,7 @@ def mace_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
     }
     if scaled:
         sizes |= {"atomic_inter_scale": 1.3, "atomic_inter_shift": 0.2}
-    with torch.random.fork_rng(devices=[]), backbone._default_dtype(dtype):
+    with torch.random.fork_rng(devices=[]), backbone._building(dtype):
         torch.manual_seed(3)
         return (modules.ScaleShiftMACE if scaled else modules.MACE)(**sizes)
 
@@ -138,7 +138,7 @@ def mace_results(module: Any, frame: Frame) -> dict[str, Tensor]:
     """mace's own forward pass, which takes the precision of 14.4 eV Å Z Z' from torch's default."""
     graph = build_graph(frame, float(module.r_max))
     cell = graph.cell[0].clone()
-    with backbone._default_dtype(torch.float64):
+    with backbone._building(torch.float64):
         out = module(
             {
                 "positions": graph.positions.clone(),
