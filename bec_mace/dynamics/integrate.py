@@ -25,7 +25,7 @@ from bec_mace.dynamics.potential import Potential, Z, build_potential
 from bec_mace.dynamics.run_report import HEADER, Summary, describe, log_line
 from bec_mace.dynamics.structure import read_structure
 from bec_mace.dynamics.trajectory_file import TrajectoryFile
-from bec_mace.errors import DataError, DynamicsError
+from bec_mace.errors import DataError, DynamicsError, ModelError
 from bec_mace.spectra.currents import CurrentsWriter
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def naming_the_step(simulation: Simulation, step: int) -> Iterator[None]:
     """Say of an error in a step when it happened and what is left."""
     try:
         yield
-    except (DynamicsError, DataError) as error:
+    except (DynamicsError, DataError, ModelError) as error:
         raise DynamicsError(
             f"{simulation.folder.path}: step {step} ({step * simulation.config.time_step:g} fs): "
             f"{str(error).rstrip('.')}. Shorten time_step, relax the structure first, or find out whether the potential "

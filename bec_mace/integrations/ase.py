@@ -19,7 +19,8 @@ from bec_mace.devices import DTYPES
 from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
-from bec_mace.predict import split_outputs
+from bec_mace.models.checkpoint import copy_model
+from bec_mace.predict.work_units import check_finite, split_outputs
 from bec_mace.properties import PROPERTIES
 
 OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
@@ -67,8 +68,8 @@ class BECCalculator(Calculator):
     needed, Z* is contracted with the field inside the pass, which costs less than the full tensor. All results are copies.
 
     Args:
-        model: A model (it is moved to the device and dtype), the path of one, or the name of one that comes with the
-            package.
+        model: A model (it is copied where its device or dtype are others), the path of one, or the name of one that comes with
+            the package.
         base: Another ASE calculator, the potential; the model's own energy is then left alone.
         electric_field: Three numbers, a field of :mod:`bec_mace.electric_field`, or any function of the time in fs; in V/Å.
         device: Where to compute.
@@ -114,7 +115,9 @@ class BECCalculator(Calculator):
         if base is not None and not hasattr(base, "get_property"):
             raise ModelError(f"base must be an ASE calculator, got {type(base).__name__}; leave it out to use the model alone")
         if isinstance(model, PolarizationModel):
-            self.model = model.to(device=device, dtype=DTYPES[dtype])
+            # A model that someone else uses stays as it is.
+            same = model.dtype == DTYPES[dtype] and model.reference_charges.device == torch.empty(0, device=device).device
+            self.model = model if same else copy_model(model, DTYPES[dtype], device)
         else:
             self.model = load_model(model, device, DTYPES[dtype])
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
@@ -185,10 +188,11 @@ class BECCalculator(Calculator):
         field = self._field_used = self._field_now()
         wanted = {name.removeprefix("base_") for name in (*(properties or self.implemented_properties[:1]), *self.always)}
         self._check(wanted, held.pbc, field)
-        results = self._evaluate(self._names(wanted, held.pbc), held, field)
+        results = self._evaluate(self._names(wanted, held.pbc, field), held, field)
         if self.base is not None:
             needed = [name for name in OF_POTENTIAL if name in wanted and name not in self._results]
             results |= {name: from_base(self.base, name, held) for name in needed}
+        check_finite(results, "atoms", held.pbc)
         if field is not None:
             self._add_field(results, held)
         self._results.update(results)
@@ -247,14 +251,15 @@ class BECCalculator(Calculator):
                 cure = row.instead if row.instead in self.implemented_properties else Z
                 raise ModelError(f"{row.why}; leave {name} out, or ask for {cure}")
 
-    def _names(self, wanted: set[str], periodic: np.ndarray) -> set[str]:
+    def _names(self, wanted: set[str], periodic: np.ndarray, field: np.ndarray | None) -> set[str]:
         """The model's properties to compute for the ones that ASE asks for, those that are known left out."""
         names = wanted & set(of_model())
         if self.base is not None:
             names -= set(OF_POTENTIAL)
         elif wanted & set(OF_POTENTIAL):
-            # The stress comes with the forces; it costs one contraction.
-            names |= {"energy", "forces", "stress"} if periodic.all() else {"energy", "forces"}
+            # The stress comes with the forces; it costs one contraction. In a field there is none, in the cache neither.
+            has_stress = periodic.all() and (field is None or not field.any())
+            names |= {"energy", "forces", "stress"} if has_stress else {"energy", "forces"}
         return {name for name in names if name in self.model.provides and name not in self._results}
 
     def _evaluate(self, names: set[str], atoms: Atoms, field: np.ndarray | None) -> dict[str, Any]:

@@ -133,6 +133,29 @@ def load_model(
         return model.to(device).eval().requires_grad_(False)
 
 
+def copy_model(
+    model: PolarizationModel, dtype: torch.dtype | None = None, device: str | torch.device | None = None
+) -> PolarizationModel:
+    """A model with the same weights, in the precision and on the device of the first by default; changing it changes nothing.
+
+    Args:
+        model: The model.
+        dtype: Floating-point type of weights and computation.
+        device: Where the weights go.
+    """
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        copy = _build(model.config, model.elements, model.statistics, dtype or model.dtype)
+        expected = copy.own_tensors()
+        copy.load_state_dict(
+            {name: value.detach().to(expected[name].dtype) for name, value in model.own_tensors().items()}, strict=False
+        )
+        copy.metadata, copy.exact_weights = model.metadata, model.exact_weights
+        copy = copy.to(device or model.reference_charges.device)
+    for ours, theirs in zip(copy.parameters(), model.parameters(), strict=True):
+        ours.requires_grad_(theirs.requires_grad)
+    return copy.train(model.training)
+
+
 def _build(
     config: ModelConfig | KernelModelConfig | CommitteeConfig, elements: list[int], statistics: Statistics, dtype: torch.dtype
 ) -> PolarizationModel:

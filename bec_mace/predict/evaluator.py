@@ -12,7 +12,7 @@ from bec_mace.data.graph import Graph
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.predict.batch_memory import BatchMemory, is_out_of_memory
-from bec_mace.predict.work_units import split_outputs
+from bec_mace.predict.work_units import check_finite, split_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ class Evaluator:
             sources: Where they come from, for messages.
 
         Raises:
-            ModelError: A frame does not fit even in blocks of one atom.
+            ModelError: A frame does not fit even in blocks of one atom, or what the model gives for it is not finite.
         """
         if len(graphs) == 1:
             return self._alone(graphs[0], sources[0])
-        results = self._attempt(graphs, None) if self._memory.fits(graphs) else None
+        results = self._attempt(graphs, sources, None) if self._memory.fits(graphs) else None
         if results is not None:
             return results
         half = len(graphs) // 2
@@ -57,7 +57,7 @@ class Evaluator:
     def _alone(self, graph: Graph, source: str) -> Results:
         size = self._memory.block_size(graph)
         while True:
-            results = self._attempt([graph], size)
+            results = self._attempt([graph], [source], size)
             if results is not None:
                 return results
             if size == 1:
@@ -68,7 +68,7 @@ class Evaluator:
             size = max(1, min(_LARGEST_BLOCK, graph.n_atoms) // 2) if size is None else size // 2
             logger.info("%s: does not fit into memory at once, goes on in blocks of %d atoms", source, size)
 
-    def _attempt(self, graphs: Sequence[Graph], block_size: int | None) -> Results | None:
+    def _attempt(self, graphs: Sequence[Graph], sources: Sequence[str], block_size: int | None) -> Results | None:
         """Results, or None where the memory is not enough."""
         before = self._memory.start()
         start = time.perf_counter()
@@ -79,7 +79,10 @@ class Evaluator:
                 self._memory.finish(graphs, before)
             # The model gives its outputs in no particular order; files need one.
             ordered = {name: outputs[name] for name in self._properties}
-            return list(split_outputs(ordered, [graph.n_atoms for graph in graphs]))
+            results = list(split_outputs(ordered, [graph.n_atoms for graph in graphs]))
+            for result, graph, source in zip(results, graphs, sources, strict=True):
+                check_finite(result, source, graph.pbc[0].tolist())
+            return results
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

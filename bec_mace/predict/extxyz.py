@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bec_mace.data import Frame
+from bec_mace.data.formats.xyz import readable_info
 from bec_mace.properties import PROPERTIES
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def annotate(frame: Frame, result: Mapping[str, Any]) -> Atoms:
     What is not defined for the frame is left out, as a dielectric tensor where it does not fill space.
     """
     atoms = frame.to_atoms()
+    atoms.info = readable_info(atoms.info)
     for name, value in result.items():
         row = PROPERTIES[name]
         if not row.is_defined(frame.pbc):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -105,6 +105,27 @@ def check_limits(batch_size: int | str | None, max_atoms: int | None) -> None:
 def unlabelled(frame: Frame) -> Frame:
     """The structure of a frame alone."""
     return Frame(frame.atomic_numbers, frame.positions, frame.cell, frame.pbc, source=frame.source)
+
+
+def check_finite(result: Mapping[str, Any], source: str, pbc: Iterable[bool]) -> None:
+    """Refuse results that are not numbers where they are defined.
+
+    Args:
+        result: Of one frame, by property.
+        source: How to name the frame.
+        pbc: Its periodic directions.
+
+    Raises:
+        ModelError: One is not finite.
+    """
+    for name, value in result.items():
+        defined = name not in PROPERTIES or PROPERTIES[name].is_defined(pbc)
+        parts = value.values() if isinstance(value, dict) else [value]
+        if defined and not all(np.isfinite(part).all() for part in parts):
+            raise ModelError(
+                f"{source}: {name} that the model gives is not finite. Look for atoms that are far too close or positions that "
+                "are not in Å; if other structures give the same, the model is damaged or diverged in training."
+            )
 
 
 def split_outputs(outputs: dict[str, Any], sizes: list[int]) -> Iterator[dict[str, Any]]:

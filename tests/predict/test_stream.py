@@ -202,3 +202,13 @@ def test_the_format_of_a_file_is_found_once(model, path, monkeypatch, tmp_path):
         assert len(list(predict(model, file))) > 1
         assert looked == ["read_head", "is_extxyz"]
         looked.clear()
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_results_that_are_not_finite_name_the_frame(model, frames, batch_size):
+    """A weight that is not a number, which only one of the elements has."""
+    broken = copy_model(model)
+    with torch.no_grad():
+        broken.reference_charges[broken.elements.index(8)] = float("nan")
+    with pytest.raises(ModelError, match=r"frame 0: born_effective_charges that the model gives is not finite"):
+        list(predict(broken, frames, batch_size=batch_size))

@@ -7,16 +7,25 @@ asked for, so a file of any length takes the memory of one frame, and its text c
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+_STRUCTURE = ("lattice", "properties", "pbc", "virtual_pbc")  # keys of the comment line with a meaning of their own
+_EMPTY = re.compile(r"""(?P<empty>(?<!\S)[^\s="'{}\[\]]+=(?:""|'')?\s+(?=[^\s="'{}\[\]]+=))""")
+_QUOTED_OR_EMPTY = re.compile(
+    r"""[^\s="'{}\[\]]+=(?:"(?:\\.|[^"\\])+"|'(?:\\.|[^'\\])+'|\{[^}]*\}|\[[^\]]*\])|""" + _EMPTY.pattern
+)
 _MOST_VECTORS = 3  # Cell vectors may follow the atoms, as lines that begin with VEC.
 
 
@@ -68,9 +77,51 @@ def _count(line: str, source: str) -> int:
     return count
 
 
+def readable_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata in the form that ASE reads back as they are from the comment line of extended XYZ.
+
+    Texts that it would read as something else, such as empty ones, "T", "12" or several lines, are written as JSON. Keys that
+    would end early or mean the structure itself have underscores in place of what does not fit.
+    """
+    out = {}
+    for key, value in info.items():
+        name = re.sub(r"[^\w .:+*/@%#!?$&;,()<>|~^-]", "_", str(key)) or "_"
+        name += "_" if name.lower() in _STRUCTURE else ""
+        if isinstance(value, str):
+            value = str(value) if _read_back(name, value) == {name: value} else _as_json(value)
+        elif isinstance(value, complex | np.complexfloating):
+            value = _as_json(str(value))
+        out[name] = value
+    return out
+
+
+def _read_back(key: str, value: str) -> dict[str, Any]:
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
+    if not value.isprintable():
+        return {}
+    found: dict[str, Any] = key_val_str_to_dict(key_val_dict_to_str({key: value}))
+    return {name: text for name, text in found.items() if isinstance(text, str)}
+
+
+def _as_json(value: str) -> str:
+    # ASE's reader takes one backslash of each pair away; its writer puts one before quotes alone.
+    return ("_JSON " + json.dumps(value)).replace("\\", "\\\\")
+
+
 def parse_text(text: str) -> Atoms:
     """The structure that a text of :func:`read_texts` describes; raises whatever ASE's reader meets."""
     from ase.io.extxyz import read_xyz
 
-    atoms: Atoms = next(read_xyz(io.StringIO(text), 0))
+    atoms: Atoms = next(read_xyz(io.StringIO(_without_empty_values(text)), 0))
     return atoms
+
+
+def _without_empty_values(text: str) -> str:
+    """The text without keys that have no value: ASE's reader would take the next key and its value for it, pbc for example."""
+    count, newline, rest = text.partition("\n")
+    comment, end, atoms = rest.partition("\n")
+    if not _EMPTY.search(comment):
+        return text
+    kept = _QUOTED_OR_EMPTY.sub(lambda match: "" if match["empty"] else match[0], comment)
+    return f"{count}{newline}{kept}{end}{atoms}"
