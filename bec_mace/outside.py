@@ -1,16 +1,44 @@
 """Code from outside the package that a configuration names: calculators, functions of a field, heads.
 
-To import it is to run it. A configuration that names such code is a program: use those of people you trust.
+To import it is to run it. A configuration that names such code is a program: use those of people you trust. What a model file
+or a run folder names is not imported unless it is here already or the user says so with :func:`trust`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from bec_mace.errors import BecMaceError
+
+_TRUSTED: set[str] = set()
+
+
+def trust(modules: Iterable[str]) -> None:
+    """Let models and run folders that name these modules import them, which runs the code in them."""
+    _TRUSTED.update(modules)
+
+
+def check_trusted(text: str, where: str, kind: type[BecMaceError]) -> None:
+    """Refuse to import what a file of someone else names.
+
+    Args:
+        text: ``module:name``.
+        where: The file.
+        kind: Of the error.
+
+    Raises:
+        BecMaceError: Of this kind: the module is neither imported nor trusted.
+    """
+    module = text.partition(":")[0]
+    if module not in _TRUSTED and module not in sys.modules:
+        raise kind(
+            f"{where}: names {text}, which is code from outside this package, and reading a file does not run code. If you "
+            f"trust it, import {module} first; on the command line, `bec-mace --trust {module} ...`."
+        )
 
 
 def import_object(text: str, key: str, kind: type[BecMaceError]) -> Any:

@@ -25,6 +25,7 @@ import torch
 from bec_mace.config.model import ModelConfig
 from bec_mace.config.schema import RunConfig
 from bec_mace.errors import BecMaceError
+from bec_mace.models.checkpoint_file import read_checkpoint
 
 Z = "born_effective_charges"
 LIMIT = 1e-6
@@ -206,7 +207,7 @@ def deviations(mace_file: Path, run: Path, data: str, count: int = 4) -> dict[st
 
 def free_network(run: Path, heads: list[str]) -> dict[str, Any]:
     """The sizes of the network that a run on a mace model has read, for one with random weights."""
-    stored = json.loads((run / "best.json").read_text(encoding="utf-8"))["config"]
+    stored = read_checkpoint(run / "best.safetensors")[0]["config"]
     keys = (
         "r_max",
         "channels",

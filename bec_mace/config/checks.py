@@ -167,13 +167,18 @@ def check_representatives(value: Any) -> Any:
     return counts if isinstance(value, dict) else counts["H"]
 
 
+def outside_heads(values: Mapping[str, Any]) -> list[str]:
+    """Names of the heads from outside the package in the plain values of a training configuration."""
+    heads = _at(values, "model", "heads")
+    names = [next(iter(head), "") if isinstance(head, dict) else head for head in (heads if isinstance(heads, list) else [])]
+    return [name for name in names if isinstance(name, str) and is_outside(name)]
+
+
 def import_outside_heads(values: Mapping[str, Any]) -> None:
     """Import the heads from outside that a file names, before other keys are checked: they may bring properties."""
-    for head in _at(values, "model", "heads") or ():
-        name = next(iter(head), "") if isinstance(head, dict) else head
-        if isinstance(name, str) and is_outside(name):
-            with suppress(ConfigError):  # Said later, with its line.
-                head_row(name)
+    for name in outside_heads(values):
+        with suppress(ConfigError):  # Said later, with its line.
+            head_row(name)
 
 
 def check_unique_heads(heads: list[Any]) -> list[Any]:

@@ -1,34 +1,34 @@
-"""Saving and loading models: tensors as safetensors, everything else as JSON. Loading runs no code."""
+"""Saving and loading models: one safetensors file whose header holds everything else as JSON. Loading runs no code."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from bec_mace.config.heads import is_outside
 from bec_mace.config.model import CommitteeConfig, KernelModelConfig, ModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
+from bec_mace.models.checkpoint_file import FORMAT_VERSION, read_checkpoint, tensors_path, write_checkpoint
+from bec_mace.models.probe import check_probe, measure_probe
+from bec_mace.outside import check_trusted
 from bec_mace.properties import PROPERTIES
-from bec_mace.storage.files import replace_file
 from bec_mace.units import BASE_UNITS
 from bec_mace.version import __version__
 
-FORMAT_VERSION = 1
+_TWINS: WeakKeyDictionary[PolarizationModel, PolarizationModel] = WeakKeyDictionary()
 
 
 def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str, Any] | None = None) -> Path:
-    """Write PATH.safetensors and PATH.json; each is written whole or not at all.
+    """Write PATH.safetensors, whole or not at all.
 
     Args:
         model: The model.
@@ -36,9 +36,8 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         metadata: What else to keep: training configuration, fingerprint of the data, metrics.
 
     Returns:
-        The path of the safetensors file.
+        The path of the file.
     """
-    tensors_path = _tensors_path(path)
     description = {
         **(metadata or {}),
         "format_version": FORMAT_VERSION,
@@ -52,14 +51,10 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         "config": model.config.model_dump(mode="json"),
         "statistics": dataclasses.asdict(model.statistics),
         "number_of_parameters": sum(p.numel() for p in model.parameters()),
+        "probe": measure_probe(_twin(model)),
     }
     tensors = {name: _as_precise_as_known(model, name, value).cpu().contiguous() for name, value in model.own_tensors().items()}
-    tensors_path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(tensors_path, lambda path: save_file(tensors, path))
-    description["tensors_sha256"] = _digest(tensors_path)
-    tensors_path.chmod(0o644)
-    _write_description(tensors_path.with_suffix(".json"), description)
-    return tensors_path
+    return write_checkpoint(tensors_path(path), description, tensors)
 
 
 def update_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
@@ -72,13 +67,9 @@ def update_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
     Raises:
         ModelError: There is no such model.
     """
-    json_path = _tensors_path(path).with_suffix(".json")
-    _write_description(json_path, {**_read_description(json_path), **metadata})
-
-
-def _write_description(json_path: Path, description: Mapping[str, Any]) -> None:
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    replace_file(json_path, lambda path: path.write_text(text, encoding="utf-8"))
+    file = tensors_path(path)
+    description, tensors = read_checkpoint(file)
+    write_checkpoint(file, {**description, **metadata}, tensors)
 
 
 def load_model(
@@ -87,36 +78,20 @@ def load_model(
     """Load a model from a file, a run folder, or by the name of one that comes with the package.
 
     Args:
-        path_or_name: ``"water"``, ``"runs/water"``, ``"runs/water/best"`` or ``"best.safetensors"``.
+        path_or_name: ``"water"``, ``"runs/water"``, ``"runs/water/best"`` or ``"best.safetensors"``. A name of the package's
+            models means that model; write ``"./water"`` for a file or folder of that name.
         device: Where the weights go.
         dtype: Floating-point type of weights and computation.
 
     Raises:
-        ModelError: There is no such model, or its files do not fit together.
+        ModelError: There is no such model, its file is damaged, it gives other numbers here than where it was saved, or it
+            names a head from outside the package whose module is neither imported nor trusted.
     """
-    tensors_path = _find(path_or_name)
-    description = _read_description(tensors_path.with_suffix(".json"))
-    try:
-        config = read_model_config(description["config"])
-        statistics = _statistics(description["statistics"])
-        elements = [atomic_numbers[symbol] for symbol in description["elements"]]
-        if not elements or elements != sorted(set(elements)):
-            raise ValueError("elements must be a list of symbols in the order of their numbers")
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise ModelError(
-            f"{tensors_path.with_suffix('.json')}: does not describe a model ({exc}); save the model again."
-        ) from exc
+    path = _find(path_or_name)
+    description, tensors = read_checkpoint(path)
+    config, elements, statistics = _read_description(description, path)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         model = _build(config, elements, statistics, dtype)
-    try:
-        tensors = load_file(tensors_path)
-    except (SafetensorError, OSError) as exc:
-        raise ModelError(f"{tensors_path}: cannot be read ({exc}); the file is damaged, copy it again.") from exc
-    if description.get("tensors_sha256") != _digest(tensors_path):
-        raise ModelError(
-            f"{tensors_path}: not the file that {tensors_path.with_suffix('.json').name} was written with; "
-            "keep the .safetensors and .json of one model together."
-        )
     expected = model.own_tensors()
     wrong = sorted(
         {name for name in tensors.keys() & expected.keys() if tensors[name].shape != expected[name].shape}
@@ -124,13 +99,58 @@ def load_model(
     )
     if wrong:
         raise ModelError(
-            f"{tensors_path}: tensors do not fit the description beside it ({', '.join(wrong[:4])}); "
-            "keep the .safetensors and .json of one model together."
+            f"{path}: tensors do not fit the description beside them ({', '.join(wrong[:4])}); get the model again."
         )
-    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
-    model.metadata = description
     with torch.inference_mode(False):
-        return model.to(device).eval().requires_grad_(False)
+        model.load_state_dict({name: value.to(expected[name].dtype) for name, value in tensors.items()}, strict=False)
+        model.metadata = description
+        model.eval().requires_grad_(False)
+        if "probe" in description:
+            _check_probe(model, description["probe"], path)
+        return model.to(device)
+
+
+def _check_probe(model: PolarizationModel, probe: Any, path: Path) -> None:
+    try:
+        check_probe(model, probe, str(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise ModelError(f"{path}: does not describe a model (probe: {exc}); save the model again.") from exc
+
+
+def _read_description(
+    description: Mapping[str, Any], path: Path
+) -> tuple[ModelConfig | KernelModelConfig | CommitteeConfig, list[int], Statistics]:
+    """What a model is built from.
+
+    Raises:
+        ModelError: It is not there, or cannot be built without running code that nobody asked for.
+    """
+    try:
+        for member in description["config"].get("members", [description["config"]]):
+            for head in member["heads"]:
+                name = head if isinstance(head, str) else next(iter(head))
+                if is_outside(name):
+                    check_trusted(name, str(path), ModelError)
+            if member.get("backbone") and not member["backbone"].get("sizes"):
+                raise ValueError("the sizes of its backbone are missing; a model reads no other file")
+        config = read_model_config(description["config"])
+        statistics = _statistics(description["statistics"])
+        elements = [atomic_numbers[symbol] for symbol in description["elements"]]
+        if not elements or elements != sorted(set(elements)):
+            raise ValueError("elements must be a list of symbols in the order of their numbers")
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as exc:
+        raise ModelError(f"{path}: does not describe a model ({exc}); save the model again.") from exc
+    return config, elements, statistics
+
+
+def _twin(model: PolarizationModel) -> PolarizationModel:
+    """The model in float64 on the CPU, for a probe that does not depend on device and precision; networks keep theirs."""
+    keep = model.config.kind != "kernel"
+    twin = _TWINS.get(model) or copy_model(model, torch.float64, "cpu")
+    if keep:
+        _TWINS[model] = twin
+    twin.load_state_dict({name: value.detach().double().cpu() for name, value in model.own_tensors().items()}, strict=False)
+    return twin.eval().requires_grad_(False)
 
 
 def copy_model(
@@ -189,15 +209,6 @@ def _statistics(values: Mapping[str, Any]) -> Statistics:
     return Statistics(**{**values, **per_element, "shortest_distances": distances})
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _tensors_path(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
-
-
 def available_models() -> list[str]:
     """Names of the models that come with the package."""
     folder = resources.files("bec_mace") / "pretrained"
@@ -210,13 +221,13 @@ def available_models() -> list[str]:
 
 def _find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
-    candidates = [_tensors_path(path)]
-    if path.is_dir():
+    if isinstance(path_or_name, str) and path_or_name in available_models():
+        return Path(str(resources.files("bec_mace") / "pretrained" / f"{path_or_name}.safetensors"))
+    candidates = [tensors_path(path)] if str(path_or_name) else []
+    if str(path_or_name) and path.is_dir():
         candidates.insert(0, path / "best.safetensors")
     if path.suffix == ".json":
         candidates.insert(0, path.with_suffix(".safetensors"))
-    if str(path_or_name) in available_models():
-        candidates.append(Path(str(resources.files("bec_mace") / "pretrained" / f"{path_or_name}.safetensors")))
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -224,20 +235,3 @@ def _find(path_or_name: str | Path) -> Path:
         f"there is no model '{path_or_name}': no such file, no run folder with best.safetensors, and not one of the "
         f"models that come with the package ({', '.join(available_models()) or 'none'})."
     )
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
-        raise ModelError(f"{path}: missing; a model is two files, keep them together.") from exc
-    except (OSError, ValueError) as exc:
-        raise ModelError(f"{path}: cannot be read ({exc}); the file is damaged, copy it again.") from exc
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
-        raise ModelError(
-            f"{path}: format version {version}, this package reads {FORMAT_VERSION}; "
-            "install the version of bec_mace that wrote it, or save the model again."
-        )
-    result: dict[str, Any] = description
-    return result

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bec_mace.config.checks import outside_heads
+from bec_mace.config.document import read_document
 from bec_mace.config.schema import RunConfig, load_config
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.models import CommitteeModel, PolarizationModel, load_model, save_model
+from bec_mace.outside import check_trusted
 from bec_mace.train.prepare import read_frame_sets
 from bec_mace.train.results import evaluate_sets
 from bec_mace.train.run_folder import RunFolder
@@ -20,7 +23,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "
 
     Args:
         runs: Their folders. They share their data section, so that a frame that one held out no other was trained on.
-        output: Folder of the committee: best.safetensors, best.json, results.json and parity plots.
+        output: Folder of the committee: best.safetensors, results.json and parity plots.
         device: Where to evaluate it.
 
     Returns:
@@ -68,6 +71,8 @@ def _read_config(run: Path) -> RunConfig:
     path = RunFolder(run).config
     if not path.is_file():
         raise TrainingError(f"{run}: there is no config.yaml in it; give folders of runs of `bec-mace train`.")
+    for name in outside_heads(read_document(path).values):
+        check_trusted(name, str(path), TrainingError)
     config = load_config(path)
     if not isinstance(config, RunConfig):
         raise TrainingError(f"{run}: is a run of a kernel model; a committee is made of networks.")

@@ -3,7 +3,7 @@
     config.yaml             the resolved configuration
     train.log               what was logged, with units
     metrics.csv             a header row, a unit row, one row per epoch
-    best.safetensors/.json  the model with the lowest validation loss (averaged weights)
+    best.safetensors        the model with the lowest validation loss (averaged weights)
     last.pt                 everything needed to go on exactly: tensors and plain containers only
     results.json            errors of the best model on the validation and test frames
     *.png                   parity plots and the learning curve

@@ -221,7 +221,6 @@ def test_run(make_run: Callable) -> None:
         "config.yaml",
         "train.log",
         "best.safetensors",
-        "best.json",
         "results.json",
         "parity_test.png",
     }

@@ -103,7 +103,6 @@ def test_run_folder_holds_what_it_promises(make_config, with_pictures):
         "train.log",
         "metrics.csv",
         "best.safetensors",
-        "best.json",
         "last.pt",
         "results.json",
         "parity_validation.png",

@@ -11,6 +11,7 @@ from bec_mace.config.model import KernelModelConfig
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
 from bec_mace.models import KernelModel, build_kernel_model, load_model, save_model, update_metadata
+from bec_mace.models.checkpoint_file import read_checkpoint, write_checkpoint
 from bec_mace.testing.physics import CHECKS, make_frame, random_rotation
 from bec_mace.testing.small_models import copy_model
 from bec_mace.testing.structures import FRAMES, atom, molecule, slab, triclinic, triclinic_pair
@@ -111,11 +112,12 @@ def test_checkpoint_round_trip(uncertainty: bool, tmp_path: Path) -> None:
 
 def test_metadata_can_change_while_the_tensors_stay(tmp_path: Path) -> None:
     path = save_model(make_kernel_model(BOTH), tmp_path / "m", {"metrics": {"a": 1.0}, "note": "kept"})
-    before = path.read_bytes()
+    before = read_checkpoint(path)[1]
     update_metadata(path, {"metrics": {"b": 2.0}})
-    metadata = load_model(path).metadata
-    assert (metadata["metrics"], metadata["note"], path.read_bytes()) == ({"b": 2.0}, "kept", before)
-    with pytest.raises(ModelError, match=r"other\.json: missing; a model is two files, keep them together"):
+    metadata, after = load_model(path).metadata, read_checkpoint(path)[1]
+    assert (metadata["metrics"], metadata["note"]) == ({"b": 2.0}, "kept")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ModelError, match=r"other\.safetensors: no such file"):
         update_metadata(tmp_path / "other", {})
 
 
@@ -131,9 +133,10 @@ def test_sums_over_representatives_stay_in_double_precision(tmp_path: Path) -> N
 
 def test_number_of_representatives_is_part_of_the_checkpoint(tmp_path: Path) -> None:
     path = save_model(make_kernel_model(BOTH), tmp_path / "m")
-    text = path.with_suffix(".json").read_text(encoding="utf-8")
-    path.with_suffix(".json").write_text(text.replace('"C": 7', '"C": 6'), encoding="utf-8")
-    with pytest.raises(ModelError, match="tensors do not fit the description beside it"):
+    description, tensors = read_checkpoint(path)
+    description["config"]["num_representatives"]["C"] = 6
+    write_checkpoint(path, description, tensors)
+    with pytest.raises(ModelError, match="tensors do not fit the description beside them"):
         load_model(path)
 
 
