@@ -8,7 +8,7 @@ file cannot grow without bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,3 +213,11 @@ def _construct(loader: _Loader, node: yaml.Node, location: Location, document: D
         document.lines[place] = line
         values[key] = _construct(loader, value_node, place, document)
     return values
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Plain values of nested sections by their full key, such as ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat

@@ -24,6 +24,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
+from bec_mace.config.document import flatten
 from bec_mace.config.dynamics import MDConfig, load_md_config
 from bec_mace.config.schema import save_config
 from bec_mace.errors import DynamicsError
@@ -152,7 +153,7 @@ class MDFolder:
         replace_file(self.config, lambda path: save_config(config, path))
 
     def _check_same_run(self, config: MDConfig) -> None:
-        old, new = (_flat(one.model_dump(mode="json")) for one in (load_md_config(self.config), config))
+        old, new = (flatten(one.model_dump(mode="json")) for one in (load_md_config(self.config), config))
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name) and not any(name == free or name.startswith(f"{free}.") for free in _FREE):
                 raise DynamicsError(
@@ -168,10 +169,3 @@ class MDFolder:
     def logging_to_file(self) -> AbstractContextManager[None]:
         """Append the package's log to md.log for the time of a ``with`` block."""
         return logging_to(self.log, "%(message)s")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat

@@ -40,6 +40,7 @@ def write_checkpoint(path: Path, description: Mapping[str, Any], tensors: Tensor
         description: Plain values, with format_version, config, statistics and elements.
         tensors: By name, on the CPU.
     """
+    description = json.loads(json.dumps(description))  # as it will be read: keys are texts
     text = json.dumps({**description, "digest": digest(description, tensors)}, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: save_file(tensors, temporary, metadata={_KEY: text}))

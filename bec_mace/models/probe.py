@@ -72,7 +72,7 @@ def check_probe(model: PolarizationModel, stored: Mapping[str, Any], source: str
 
 def _evaluate(model: PolarizationModel) -> dict[str, np.ndarray]:
     graph = build_graph(probe_frame(model), model.r_max).to(model.reference_charges.device)
-    output = model(graph, [name for name in _MEASURED if name in model.provides])
+    output = model(graph, properties=[name for name in _MEASURED if name in model.provides])
     return {name: output[name].double().cpu().numpy() for name in _MEASURED if name in output}
 
 

@@ -25,7 +25,7 @@ from bec_mace.models.kernel_regression.whitening import Whitening, whiten
 from bec_mace.train.prepare import elements_of, read_frame_sets, symbols
 from bec_mace.train.processes import launch
 from bec_mace.train.results import evaluate_sets
-from bec_mace.train.run_folder import RunFolder
+from bec_mace.train.run_folder import UNIMPORTANT, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +61,23 @@ def fit_kernel(config: KernelRunConfig, resume: bool = False) -> dict[str, Any]:
     folder = RunFolder(config.output)
     folder.check_free(resume)
     device = launch(config.device, "float64").device
-    folder.create(config)
+    fresh = not folder.best_file.exists()
+    if fresh:
+        folder.create(config)
     with folder.logging_to_file():
         try:
             sets = read_frame_sets(config.data, (Z,))
             fitted = fit_frames(config, sets.train, device)
+            if not fresh:  # The folder holds a model and its configuration until there is another.
+                folder.create(config)
             save_model(
                 fitted.model,
                 folder.best,
                 {
-                    "training_config": config.model_dump(mode="json"),
+                    "training_config": config.model_dump(mode="json", exclude=UNIMPORTANT),
                     "data_fingerprint": data_fingerprint(sets.train),
                     "metrics": {"train_born_effective_charges_rmse": fitted.figures["train_rmse"]},
-                    "fit": fitted.figures,
+                    "fit": {name: value for name, value in fitted.figures.items() if not name.endswith("seconds")},
                     "index_order": "polarization_first",
                 },
             )

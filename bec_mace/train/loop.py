@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 
 from bec_mace.config.schema import RunConfig
-from bec_mace.data import compute_statistics, data_fingerprint
+from bec_mace.data import compute_statistics
 from bec_mace.data.graph import Graph
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
@@ -32,8 +32,9 @@ from bec_mace.train.prepare import (
 )
 from bec_mace.train.processes import copy_from_first, launch
 from bec_mace.train.results import write_report
-from bec_mace.train.run_folder import RunFolder, metric_units
-from bec_mace.train.steps import TrainingState, new_state, run_epoch, validate
+from bec_mace.train.resumption import check_frames, check_settings, fingerprints, settings_of
+from bec_mace.train.run_folder import UNIMPORTANT, RunFolder, metric_units
+from bec_mace.train.steps import TrainingState, new_state, run_epoch, validate, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -73,19 +74,37 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
     start = time.monotonic()
     folder = RunFolder(config.output)
     folder.check_free(resume)
+    last = folder.load_last()
+    if last is not None:
+        check_settings(folder.last, last["identity"].get("settings"), config)
     fabric = launch(config.device, config.precision, config.num_processes)
     fabric.barrier()
-    if fabric.is_global_zero:
-        folder.create(config)
-    with folder.logging_to_file() if fabric.is_global_zero else quiet():
-        try:
-            run, state = set_up(config, fabric, folder)
+    with ExitStack() as log:
+        log.enter_context(nullcontext() if fabric.is_global_zero else quiet())
+        if fabric.is_global_zero and last is None:
+            folder.create(config)
+            log.enter_context(folder.logging_to_file())
+        sets, identity = read_data(config)
+        if last is not None:
+            check_frames(folder.last, last["identity"], identity)
+            if fabric.is_global_zero:  # Nothing of a run is touched before it is clear that it goes on.
+                folder.create(config)
+                log.enter_context(folder.logging_to_file())
+        with logging_what_stops():
+            run, state = set_up(config, fabric, folder, sets, identity)
+            take_up(run, state, last)
             fit(run, state, start)
-            results = finish(run, state)
-        except Exception:
-            logger.exception("the run stopped")
-            raise
-    return results
+            return finish(run, state)
+
+
+@contextmanager
+def logging_what_stops() -> Iterator[None]:
+    """Put an error that ends a run into its log."""
+    try:
+        yield
+    except Exception:
+        logger.exception("the run stopped")
+        raise
 
 
 @contextmanager
@@ -100,14 +119,27 @@ def quiet() -> Iterator[None]:
         package.setLevel(level)
 
 
-def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, TrainingState]:
-    """Read the data, build the model and the graphs, and take up a stopped run."""
-    loss = Loss(
+def read_data(config: RunConfig) -> tuple[FrameSets, dict[str, str]]:
+    """Read all frames; and what tells them from others."""
+    with logging_what_stops():
+        sets = read_frame_sets(config.data, build_loss(config).properties)
+        return sets, fingerprints(sets.train, sets.validation)
+
+
+def build_loss(config: RunConfig) -> Loss:
+    """The loss of a configuration; properties without weight are left out."""
+    return Loss(
         weights={name: weight for name, weight in config.training.loss.weights.items() if weight > 0.0},
         element_weights=element_weights(config.training.loss.element_weights),
         huber=config.training.loss.huber,
     )
-    sets = read_frame_sets(config.data, loss.properties)
+
+
+def set_up(
+    config: RunConfig, fabric: Fabric, folder: RunFolder, sets: FrameSets, identity: dict[str, str]
+) -> tuple[Run, TrainingState]:
+    """Build the model and the graphs."""
+    loss = build_loss(config)
     elements = elements_of(sets.train)
     dtype = DTYPES[config.precision]
     torch.manual_seed(config.seed)
@@ -139,27 +171,25 @@ def set_up(config: RunConfig, fabric: Fabric, folder: RunFolder) -> tuple[Run, T
             "model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True),
             "seed": config.seed,
             "batch_size": config.training.batch_size,
-            "data": data_fingerprint(sets.train),
+            "settings": settings_of(config),
+            **identity,
         },
     )
-    state = new_state(model, config.training, len(sets.train))
-    take_up(run, state)
-    return run, state
+    return run, new_state(model, config.training, len(sets.train))
 
 
-def take_up(run: Run, state: TrainingState) -> None:
-    """Load last.pt where there is one.
+def take_up(run: Run, state: TrainingState, last: dict[str, Any] | None) -> None:
+    """Go on from last.pt where there is one.
 
     Raises:
-        TrainingError: If it belongs to another model, seed, batch size or training set.
+        TrainingError: If it is of another model, seed or batch size.
     """
-    last = run.folder.load_last()
     done = 0
     if last is not None:
-        for name, value in run.identity.items():
-            if last["identity"][name] != value:
+        for name in ("model", "seed", "batch_size"):  # All that runs of earlier versions tell of their settings.
+            if last["identity"][name] != run.identity[name]:
                 raise TrainingError(
-                    f"{run.folder.last}: cannot resume, the run in this folder had another {name}; "
+                    f"{run.folder.last}: cannot resume, the run in this folder had another {name}: "
                     "restore it or choose another `output`"
                 )
         state.load_state_dict(last["state"])
@@ -173,6 +203,7 @@ def fit(run: Run, state: TrainingState, start: float) -> None:
     """Train until the last epoch, the time limit, or the early stop."""
     training = run.config.training
     units = metric_units(run.loss.properties, residual_unit)
+    warm_up(state, run.loss, run.train, run.fabric.device)
     while state.progress.epoch < training.epochs and not out_of_patience(run, state):
         epoch_start = time.monotonic()
         row: dict[str, float | int | None] = {"learning_rate": state.schedule.learning_rate()}
@@ -231,9 +262,9 @@ def store(run: Run, state: TrainingState, row: dict[str, Any], units: dict[str, 
     """Write the epoch to the run folder: the best model first, so that last.pt never promises one that is not there."""
     if improved:
         metadata = {
-            "training_config": run.config.model_dump(mode="json"),
+            "training_config": run.config.model_dump(mode="json", exclude=UNIMPORTANT),
             "data_fingerprint": run.identity["data"],
-            "metrics": {name: value for name, value in row.items() if value is not None},
+            "metrics": {name: value for name, value in row.items() if value is not None and name != "seconds"},
             "index_order": "polarization_first",
         }
         with state.averaged():

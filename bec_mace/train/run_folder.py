@@ -26,6 +26,9 @@ from bec_mace.config.schema import CommonConfig, save_config
 from bec_mace.errors import TrainingError
 from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file
 
+UNIMPORTANT: Any = {"output": True, "training": {"time_limit_minutes"}, "device": True}
+"""Keys of a configuration that say where and how long a run computes, and not what; a model does not keep them."""
+
 
 class RunFolder:
     """Paths and files of one run.
@@ -40,6 +43,7 @@ class RunFolder:
         self.log = self.path / "train.log"
         self.metrics = self.path / "metrics.csv"
         self.best = self.path / "best"
+        self.best_file = self.path / "best.safetensors"
         self.last = self.path / "last.pt"
         self.results = self.path / "results.json"
 
@@ -50,7 +54,7 @@ class RunFolder:
             TrainingError: If the folder holds a run and ``resume`` is false, or is a file.
         """
         # A configuration and a log alone are of a run that stopped at its data: the user has mended them and tries again.
-        traces = (self.metrics, self.last, self.path / "best.safetensors")
+        traces = (self.metrics, self.last, self.best_file)
         check_free(self.path, traces, resume, TrainingError, advice)
 
     def create(self, config: CommonConfig) -> None:

@@ -172,6 +172,19 @@ def training_step(state: TrainingState, loss: Loss, graphs: Sequence[Graph], fab
     return result
 
 
+def warm_up(state: TrainingState, loss: Loss, graphs: Sequence[Graph], device: torch.device) -> None:
+    """Take the first training frame through a step and a validation a few times; nothing is changed.
+
+    Compiled kernels round differently in their first calls than later, which would show where a run was resumed.
+    """
+    for train in (True, True, True, False, False, False):
+        state.model.train(train)
+        sums = batch_sums(state.model, loss, graphs[:1], device, train)
+        value = loss.value(sums, loss.stack(sums, device))
+        if train and value.requires_grad:
+            torch.autograd.grad(value, state.parameters(), allow_unused=True)
+
+
 def run_epoch(
     state: TrainingState, loss: Loss, graphs: Sequence[Graph], fabric: Fabric, config: TrainingConfig, seed: int
 ) -> dict[str, float]:

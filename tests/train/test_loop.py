@@ -214,12 +214,55 @@ def test_resume_starts_a_run_where_there_is_none(make_config):
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"model": {"channels": 8}}, "model"), ({"data": {"validation": 0.5}}, "data"), ({"batch_size": 3}, "batch_size")],
+    [
+        ({"model": {"channels": 8}}, "model.channels = 4, now 8"),
+        ({"data": {"validation": 0.5}}, r"data.validation = 0.\d+, now 0.5"),
+        ({"batch_size": 3}, r"training.batch_size = \d, now 3"),
+        ({"optimizer": {"learning_rate": 0.5}}, r"training.optimizer.learning_rate = 0.\d+, now 0.5"),
+        ({"optimizer": {"name": "soap"}}, "training.optimizer.name = adam, now soap"),
+        ({"schedule": {"name": "constant"}}, "training.schedule.name = cosine, now constant"),
+        ({"ema_decay": 0.5}, r"training.ema_decay = 0.\d+, now 0.5"),
+        ({"ema_decay": None}, r"training.ema_decay = 0.\d+, now None"),
+        ({"position_noise": 0.1}, "training.position_noise = None, now 0.1"),
+        ({"gradient_clip": 1.0}, "training.gradient_clip = 10.0, now 1.0"),
+        ({"loss": {"weights": {Z: 2.0}}}, r"training.loss.weights = \{.born_effective_charges.: 1.0\}, now"),
+        ({"loss": {"huber": {Z: 2.0}}}, "training.loss.huber = {}, now"),
+        ({"epochs": 1}, "training.epochs = 2, now 1; more are possible, not fewer"),
+        ({"validate_every": 2}, "training.validate_every = 1, now 2"),
+    ],
 )
 def test_resume_of_another_run_is_refused(make_config, change, name):
+    """By name, and nothing in the folder is touched: its model stays with the configuration that it was trained by."""
+    config = make_config(epochs=2)
+    train(config)
+    before = {path.name: path.read_bytes() for path in config.output.iterdir()}
+    with pytest.raises(TrainingError, match=f"cannot resume, the run in this folder had .*{name}"):
+        train(make_config(**{"epochs": 2, **change}), resume=True)
+    assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before
+
+
+def test_resume_with_another_precision_is_refused(make_config):
     train(make_config(epochs=1))
-    with pytest.raises(TrainingError, match=f"had another {name}"):
-        train(make_config(epochs=1, **change), resume=True)
+    config = make_config(epochs=1).model_copy(update={"precision": "float32"})
+    with pytest.raises(TrainingError, match="precision = float64, now float32"):
+        train(config, resume=True)
+
+
+@pytest.mark.parametrize("which", ["train", "validation"])
+def test_resume_with_other_labels_of_the_same_structures_is_refused(make_config, water_file, tmp_path, which):
+    frames = ase.io.read(water_file, index=":")
+    for name in ("train", "validation"):
+        ase.io.write(tmp_path / f"{name}.extxyz", frames[:4] if name == "train" else frames[4:], format="extxyz")
+    data = {"train": str(tmp_path / "train.extxyz"), "validation": str(tmp_path / "validation.extxyz")}
+    config = make_config(epochs=1, data=data)
+    train(config)
+    before = {path.name: path.read_bytes() for path in config.output.iterdir()}
+    changed = ase.io.read(tmp_path / f"{which}.extxyz", index=":")
+    changed[0].arrays["REF_becs"][0, 0] += 1e-6
+    ase.io.write(tmp_path / f"{which}.extxyz", changed, format="extxyz")
+    with pytest.raises(TrainingError, match="had another validation data" if which == "validation" else "had another data"):
+        train(config, resume=True)
+    assert {path.name: path.read_bytes() for path in config.output.iterdir()} == before
 
 
 def test_more_epochs_can_be_asked_for_on_resume(make_config):
