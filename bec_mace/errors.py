@@ -35,5 +35,9 @@ class FieldError(BecMaceError):
     """An electric field cannot be used."""
 
 
+class FileError(BecMaceError):
+    """A file cannot be written, or must not be."""
+
+
 class DynamicsError(BecMaceError):
     """A molecular dynamics run cannot start, cannot be resumed, or has gone wrong."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bec_mace.cli.options import check_writable, computing_options, label_options, load, parse_keys
+from bec_mace.cli.options import JSON, PICTURES, check_outputs, computing_options, label_options, load, parse_keys
 
 
 @click.command("evaluate")
@@ -38,9 +38,7 @@ def evaluate_command(
     MODEL is a file, a run folder, or the name of a model of the package. DATA is one or more files or globs; any
     format that ASE reads.
     """
-    for path in (json_file, plot_file):
-        if path is not None:
-            check_writable(path)
+    check_outputs((model, *data), json=(json_file, JSON, "results"), plot=(plot_file, PICTURES, "a picture"))
     labels = parse_keys(keys)
 
     import json
@@ -48,6 +46,7 @@ def evaluate_command(
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.data import read_frames
     from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
+    from bec_mace.storage.files import replace_file
 
     log_to_stderr()
     frames = read_frames(list(data), keys=labels, index_order=index_order)
@@ -56,7 +55,8 @@ def evaluate_command(
     result = summarize_comparison(comparison)
     click.echo(format_table(result))
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        replace_file(json_file, lambda path: path.write_text(text, encoding="utf-8"))
     if plot_file is not None:
         from bec_mace.evaluate.plots import plot_parity
 

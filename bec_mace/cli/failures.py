@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,11 @@ class CarefulGroup(click.Group):
             hint = " Go on with the same command and --resume." if ctx.invoked_subcommand in ("train", "md", "predict") else ""
             click.echo(f"\nStopped by {str(interrupt) or 'Ctrl-C'}.{hint}", err=True)
             ctx.exit(INTERRUPTED)
+        except (OSError, MemoryError) as error:
+            if debug:
+                click.echo(traceback.format_exc(), err=True)
+            click.echo(f"Error: {_in_words(error)}", err=True)
+            ctx.exit(USER_MISTAKE)
         except Exception as error:  # the last resort: nobody should read a traceback unasked
             text = traceback.format_exc()
             if debug:
@@ -48,13 +55,38 @@ class CarefulGroup(click.Group):
             ctx.exit(UNEXPECTED)
 
 
-def _keep(text: str) -> Path:
-    """Write a traceback into the working directory, or where temporary files go; return its path."""
+_CURES = {
+    errno.ENOSPC: "free some, or write to another disk",
+    errno.EDQUOT: "free some, or write to another disk",
+    errno.EACCES: "change its permissions, or use another place",
+    errno.EPERM: "change its permissions, or use another place",
+    errno.EROFS: "write to another disk",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOTDIR: "a part of the path is a file; correct it",
+    errno.EISDIR: "name a file",
+    errno.ENOENT: "check the name",
+    errno.ELOOP: "a link leads to itself; correct it",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "the disk does not work; use another",
+}
+
+
+def _in_words(error: OSError | MemoryError) -> str:
+    """What the machine refuses, where, and what to do."""
+    if isinstance(error, MemoryError):
+        return f"the memory is not enough ({str(error) or 'out of memory'}); use a smaller model or batch, or a larger machine."
+    reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+    place = f"{error.filename}: " if error.filename else ""
+    cure = _CURES.get(error.errno or 0, "look at the file system")
+    return f"{place}{reason[:1].lower()}{reason[1:]}; {cure}."
+
+
+def _keep(text: str) -> str:
+    """Write a traceback into the working directory, or where temporary files go; return where."""
     name = f"bec-mace-error-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    path = Path(name)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError:
-        path = Path(tempfile.gettempdir()) / name
-        path.write_text(text, encoding="utf-8")
-    return path
+    for folder in (".", tempfile.gettempdir()):
+        with suppress(OSError):
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8")
+            return str(path)
+    return "no file, none can be written; add --debug"

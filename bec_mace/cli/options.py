@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bec_mace.errors import DataError, ModelError
+from bec_mace.errors import DataError, FileError, ModelError
+from bec_mace.storage.files import check_output
 
 if TYPE_CHECKING:
     from bec_mace.models import PolarizationModel
@@ -103,13 +105,30 @@ def load(name: str, device: str, precision: str) -> PolarizationModel:
     return load_model(name, device=find_device(device, ModelError, "--device"), dtype=DTYPES[precision])
 
 
-def check_writable(path: Path) -> None:
-    """Refuse an output file before the work starts.
+TABLES, JSON = (".csv", ".txt", ".dat"), (".json",)
+PICTURES = (".png", ".pdf", ".svg", ".eps", ".ps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+PREDICTIONS, CURRENTS = (".extxyz", ".xyz", ".h5", ".hdf5"), (".h5", ".hdf5")
+"""Endings of the names of what commands write."""
+
+
+def check_outputs(inputs: Iterable[str | Path], **outputs: tuple[Path | None, Collection[str], str]) -> None:
+    """Refuse output files before the work starts.
+
+    Args:
+        inputs: Files and globs that are read.
+        **outputs: By option: the file, endings of such files, and what is written.
 
     Raises:
-        DataError: Its folder does not exist, or it is a folder itself.
+        FileError: One would overwrite something that is no result, cannot be written, or is named twice.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: the folder {path.parent} does not exist; make it first")
+    read = [path for text in inputs for path in (glob.glob(str(text)) or [str(text)])]
+    taken: dict[Path, str] = {}
+    for option, (path, endings, kind) in outputs.items():
+        if path is None:
+            continue
+        if kind == "a picture" and path.suffix.lower() not in endings:
+            raise FileError(f"--{option} {path}: is in no known format of pictures; end it in one of {', '.join(endings)}.")
+        check_output(path, read, endings, kind)
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            raise FileError(f"--{other} and --{option} are one file, {path}; name two.")

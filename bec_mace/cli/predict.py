@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bec_mace.cli.options import check_writable, computing_options, load
+from bec_mace.cli.options import PREDICTIONS, check_outputs, computing_options, load
 from bec_mace.properties import DEVIATION, PROPERTIES
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def predict_command(
 
     An HDF5 file has them as flat arrays, under the names of the properties.
     """  # noqa: D301 - click wants the control character
-    check_writable(output)
+    check_outputs((model, *structures), output=(output, PREDICTIONS, "predictions"))
 
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.data.reading import expand

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bec_mace.cli.options import check_writable, computing_options, load
+from bec_mace.cli.options import CURRENTS, JSON, PICTURES, TABLES, check_outputs, computing_options, load
 from bec_mace.errors import SpectrumError
 
 if TYPE_CHECKING:
@@ -131,9 +131,13 @@ def spectrum_command(
     epsilon   imaginary and real part (Kramers-Kronig) of the dielectric function
     shares    of n_alpha by pair of elements; they sum to it
     """  # noqa: D301 - click wants the control character
-    for path in (output, json_file, plot_file, currents_file):
-        if path is not None:
-            check_writable(path)
+    check_outputs(
+        [text for text in (*runs, model, reference) if text is not None],
+        output=(output, TABLES, "a table"),
+        json=(json_file, JSON, "results"),
+        plot=(plot_file, PICTURES, "a picture"),
+        **{"save-currents": (currents_file, CURRENTS, "currents")},
+    )
     _check_sources(runs, model, time_step, velocity_unit, currents_file)
 
     from bec_mace.cli.console import log_to_stderr

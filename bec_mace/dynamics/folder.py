@@ -14,8 +14,8 @@ appended to, and cut back to the state when a run is resumed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from bec_mace.config.dynamics import MDConfig, load_md_config
 from bec_mace.config.schema import save_config
 from bec_mace.errors import DynamicsError
 from bec_mace.storage.files import check_free, logging_to, replace_file
+from bec_mace.storage.locks import alone_in
 
 STATE = "state.npz"
 _VERSION = 1
@@ -143,6 +144,17 @@ class MDFolder:
         if self.config.exists():
             self._check_same_run(config)
         return read_state(self.state)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it for the time of a ``with`` block.
+
+        Raises:
+            DynamicsError: Another run is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.path, DynamicsError):
+            yield
 
     def create(self, config: MDConfig, state: State | None) -> None:
         """Make the folder and write the configuration; without a state, nothing of an earlier start is left."""

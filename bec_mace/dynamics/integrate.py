@@ -93,8 +93,9 @@ def run(config: MDConfig, resume: bool = False) -> Summary:
     integrator = build_integrator(atoms, config.ensemble, config.time_step, rng)
     if state is None:
         first_evaluation(config, atoms, potential, 0)
-    folder.create(config, state)
-    with folder.logging_to_file(), ExitStack() as files:
+    with folder.held(), ExitStack() as files:
+        folder.create(config, state)
+        files.enter_context(folder.logging_to_file())
         try:
             simulation = open_simulation(config, folder, integrator, potential, state, files)
             first, begin = simulation.step, time.monotonic()

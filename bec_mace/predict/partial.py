@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from bec_mace.predict.extxyz import ExtxyzPart
 from bec_mace.predict.hdf5 import Hdf5Part
 from bec_mace.predict.stream import Done
 from bec_mace.predict.work_units import Unit
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import put_in_place, replace_file, resolve_links
+from bec_mace.storage.locks import alone_in
 
 RECORD = np.dtype([(name, "<i8") for name in ("number", "first", "frames", "atoms", "place")] + [("digest", "<u8")])
 _SECONDS = 1.0
@@ -61,7 +63,13 @@ class PartialRun:
             DataError: There is one and ``resume`` is false, or it had another model or other options.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise DataError(f"{self.folder}: a file is where the folder of unfinished work goes; remove it")
+            raise DataError(f"{self.folder}: a file is where the folder of unfinished work goes; choose another output")
+        foreign = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path)) if self.folder.exists() else []
+        if foreign:
+            raise DataError(
+                f"{self.folder}: is where the folder of unfinished work goes, and holds what is not of a prediction "
+                f"({foreign[0]}); choose another output"
+            )
         if not self._holds_something():
             return
         if not resume:
@@ -76,6 +84,25 @@ class PartialRun:
                     f"{self.folder}: cannot resume, the prediction was started with {name} "
                     f"{_shown(before.get(name))}, now it is {_shown(value)}; restore it, or delete the folder"
                 )
+
+    @contextmanager
+    def held(self, resume: bool, first: bool) -> Iterator[None]:
+        """Hold the folder for the time of a ``with`` block; the first of several processes holds it for all.
+
+        Raises:
+            DataError: As :meth:`check`, or another prediction is writing the same output.
+        """
+        self.check(resume)
+        if not first:
+            yield
+            return
+        self.folder.mkdir(exist_ok=True)
+        try:
+            with alone_in(self.folder, DataError):
+                yield
+        finally:
+            with suppress(OSError):  # Something is left in it.
+                self.folder.rmdir()
 
     def create(self) -> None:
         """Make the folder and note what is computed; what an earlier run left that holds nothing is removed."""
@@ -121,7 +148,7 @@ class PartialRun:
             self.form.join(
                 [self.data(rank) for rank in used], _pieces([journals[rank] for rank in used]), source, self.description
             )
-        source.replace(self.output)
+        put_in_place(source, resolve_links(self.output))
         self._remove()
 
     def discard(self) -> None:
@@ -131,9 +158,9 @@ class PartialRun:
 
     def _remove(self) -> None:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.suffix in (".journal", ".json", ".partial", ".new", self.form.suffix):
+            if _is_ours(path) and path.name != ".lock":
                 path.unlink()
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        with suppress(OSError):  # The lock is still in it.
             self.folder.rmdir()
 
     def _holds_something(self) -> bool:
@@ -156,7 +183,8 @@ class Part:
         place = int(self.records["place"][-1]) if len(self.records) else 0
         self._data = run.form(run.data(rank), place, run.description)
         self._journal = run.journal(rank)
-        self._journal.write_bytes(self.records.tobytes())
+        with self._journal.open("ab") as file:  # What is whole stays; only what follows it is cut off.
+            file.truncate(self.records.nbytes)
         self._waiting: list[tuple[int, ...]] = []
         self._committed = time.monotonic()
 
@@ -219,6 +247,14 @@ def _pieces(journals: list[np.ndarray]) -> Iterator[tuple[int, int, int]]:
     for part in owners[np.argsort(np.concatenate([journal["number"] for journal in journals]))]:
         start, end = next(places[part])
         yield int(part), int(start), int(end)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file in the folder of unfinished work is one that a prediction leaves there."""
+    parts = ("run.json", "joined.extxyz", "joined.h5", ".lock")
+    temporary = path.name.startswith(".") and path.name.endswith(".partial")
+    part = path.stem.isdigit() and path.suffix in (".journal", ".extxyz", ".h5", ".hdf5")
+    return path.is_file() and (path.name in parts or temporary or part or path.name.startswith(".partial-"))
 
 
 def _number(digest: bytes) -> int:

@@ -21,6 +21,7 @@ from bec_mace.predict.stream import Pipeline
 from bec_mace.predict.work_units import check_limits, divide
 from bec_mace.predict.workers import default_workers
 from bec_mace.properties import PROPERTIES
+from bec_mace.storage.files import check_output
 from bec_mace.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -112,25 +113,25 @@ def predict_files(
     check_limits(batch_size, None)
     _check_output(output, paths, properties)
     run = PartialRun(output, _identity(model, properties, batch_size), _description(model, name, paths), processes.world_size)
-    before = _begin(run, resume, processes)
     if workers is None:
         workers = default_workers(model.reference_charges.device, processes.world_size)
     pipeline = Pipeline(model, properties, batch_size in ("auto", None), workers)
-    part = Part(run, processes.global_rank, processes.world_size)
-    try:
-        pipeline.warm_up()
-        units = divide(iter_sources(list(paths)), batch_size, digests=True)
-        for done in pipeline.run(part.remaining(units)):
-            part.append(done)
-            progress(len(done.frames), done.unit.n_atoms)
-    finally:
-        part.close()
-        run.discard()
-    _wait(processes, run)
-    after = before
-    if processes.global_rank == 0:
-        after = _count(run)
-        run.finish()
+    with run.held(resume, processes.global_rank == 0):
+        before = after = _begin(run, resume, processes)
+        part = Part(run, processes.global_rank, processes.world_size)
+        try:
+            pipeline.warm_up()
+            units = divide(iter_sources(list(paths)), batch_size, digests=True)
+            for done in pipeline.run(part.remaining(units)):
+                part.append(done)
+                progress(len(done.frames), done.unit.n_atoms)
+        finally:
+            part.close()
+            run.discard()
+        _wait(processes, run)
+        if processes.global_rank == 0:
+            after = _count(run)
+            run.finish()
     seconds = time.perf_counter() - start
     return Summary(*after, before[0], seconds, (after[1] - before[1]) / seconds, pipeline.evaluate.seconds / seconds)
 
@@ -165,12 +166,7 @@ def _count(run: PartialRun) -> tuple[int, int]:
 
 
 def _check_output(output: Path, paths: Collection[Path], properties: Collection[str]) -> None:
-    if output.resolve() in {path.resolve() for path in paths}:
-        raise DataError(f"{output}: is one of the structures to read; choose another output file")
-    if output.is_dir():
-        raise DataError(f"{output}: is a folder; name a file")
-    if not output.parent.is_dir():
-        raise DataError(f"{output}: the folder {output.parent} does not exist; make it first")
+    check_output(output, paths, (".extxyz", ".xyz", ".h5", ".hdf5"), "predictions")
     unwritten = sorted(set(properties) - set(PROPERTIES))
     if unwritten:
         raise ModelError(f"{', '.join(unwritten)}: cannot be written to a file; there are {', '.join(PROPERTIES)}")

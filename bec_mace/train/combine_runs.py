@@ -12,7 +12,9 @@ from bec_mace.config.schema import RunConfig, load_config
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.models import CommitteeModel, PolarizationModel, load_model, save_model
+from bec_mace.models.checkpoint_file import read_checkpoint
 from bec_mace.outside import check_trusted
+from bec_mace.storage.files import check_free
 from bec_mace.train.prepare import read_frame_sets
 from bec_mace.train.results import evaluate_sets
 from bec_mace.train.run_folder import RunFolder
@@ -34,7 +36,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "
         ModelError: Their models cannot stand beside each other.
     """
     folder = RunFolder(output)
-    folder.check_free(resume=False, advice="choose another folder, or delete it")
+    _check_free(folder)
     if len({Path(run).resolve() for run in runs}) < len(runs):
         raise TrainingError(
             f"{', '.join(map(str, runs))}: a folder is named more than once; every member must be a run of its own."
@@ -51,20 +53,23 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "
     committee = CommitteeModel(members)
     _check_training_data(runs, members)
     sets = read_frame_sets(configs[0].data, tuple(configs[0].training.loss.weights))
-    folder.path.mkdir(parents=True, exist_ok=True)
-    save_model(
-        committee,
-        folder.best,
-        {
-            "training_config": members[0].metadata["training_config"],
-            "data_fingerprint": members[0].metadata["data_fingerprint"],
-            "metrics": {},
-            "members": [{name: member.metadata[name] for name in ("training_config", "metrics")} for member in members],
-            "index_order": "polarization_first",
-        },
-    )
-    with folder.logging_to_file():
+    metadata = {
+        "training_config": members[0].metadata["training_config"],
+        "data_fingerprint": members[0].metadata["data_fingerprint"],
+        "metrics": {},
+        "members": [{name: member.metadata[name] for name in ("training_config", "metrics")} for member in members],
+        "index_order": "polarization_first",
+    }
+    with folder.held(), folder.logging_to_file():
+        save_model(committee, folder.best, metadata)
         return evaluate_sets(load_model(folder.best, device, dtype), folder, sets, f"committee of {len(members)}", {})
+
+
+def _check_free(folder: RunFolder) -> None:
+    """A committee without results is what a killed start has left; it is made again."""
+    committee = folder.best_file.is_file() and read_checkpoint(folder.best_file)[0]["config"].get("kind") == "committee"
+    traces = [folder.metrics, folder.last, folder.results, *([] if committee else [folder.best_file])]
+    check_free(folder.path, traces, False, TrainingError, "choose another folder, or delete it")
 
 
 def _read_config(run: Path) -> RunConfig:

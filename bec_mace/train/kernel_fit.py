@@ -62,9 +62,9 @@ def fit_kernel(config: KernelRunConfig, resume: bool = False) -> dict[str, Any]:
     folder.check_free(resume)
     device = launch(config.device, "float64").device
     fresh = not folder.best_file.exists()
-    if fresh:
-        folder.create(config)
-    with folder.logging_to_file():
+    with folder.held(), folder.logging_to_file():
+        if fresh:
+            folder.create(config)
         try:
             sets = read_frame_sets(config.data, (Z,))
             fitted = fit_frames(config, sets.train, device)

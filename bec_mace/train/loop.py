@@ -81,6 +81,8 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
     fabric.barrier()
     with ExitStack() as log:
         log.enter_context(nullcontext() if fabric.is_global_zero else quiet())
+        if fabric.is_global_zero:
+            log.enter_context(folder.held())
         if fabric.is_global_zero and last is None:
             folder.create(config)
             log.enter_context(folder.logging_to_file())

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import torch
 from bec_mace.config.schema import CommonConfig, save_config
 from bec_mace.errors import TrainingError
 from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file
+from bec_mace.storage.locks import alone_in
 
 UNIMPORTANT: Any = {"output": True, "training": {"time_limit_minutes"}, "device": True}
 """Keys of a configuration that say where and how long a run computes, and not what; a model does not keep them."""
@@ -56,6 +57,17 @@ class RunFolder:
         # A configuration and a log alone are of a run that stopped at its data: the user has mended them and tries again.
         traces = (self.metrics, self.last, self.best_file)
         check_free(self.path, traces, resume, TrainingError, advice)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it for the time of a ``with`` block.
+
+        Raises:
+            TrainingError: Another run is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.path, TrainingError):
+            yield
 
     def create(self, config: CommonConfig) -> None:
         """Make the folder and write the resolved configuration."""

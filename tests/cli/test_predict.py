@@ -55,7 +55,7 @@ def test_lists_and_globs_keep_their_order(run, model_path, small_frames, tmp_pat
         (["none.xyz", "-o", "out.xyz"], "none.xyz: no such file"),
         (["DATA", "-o", "no/out.xyz"], "no/out.xyz: the folder no does not exist; make it first"),
         (["DATA", "-o", "."], "is a folder; name a file"),
-        (["DATA", "-o", "DATA"], "is one of the structures to read"),
+        (["DATA", "-o", "DATA"], "is one of the files to read"),
         (["DATA", "-o", "out.xyz", "--device", "cuda:99"], "--device cuda:99: torch cannot use it"),
         (["DATA", "-o", "out.xyz", "--batch-size", "0"], "'0' is neither a whole number from 1 nor 'auto'"),
         (["DATA", "-o", "out.xyz", "--batch-size", "all"], "'all' is neither a whole number from 1 nor 'auto'"),

@@ -11,7 +11,7 @@ from ase.io import read, write
 
 from bec_mace.data import Frame
 from bec_mace.data.sources import FrameText
-from bec_mace.errors import DataError, ModelError
+from bec_mace.errors import DataError, FileError, ModelError
 from bec_mace.models import load_model
 from bec_mace.predict import predict, predict_files, read_predictions
 from bec_mace.predict.hdf5 import Hdf5Part
@@ -154,11 +154,11 @@ def test_a_bad_structure_late_keeps_the_others(model, frames, tmp_path):
 
 
 def test_outputs_that_cannot_be(model, path, tmp_path):
-    with pytest.raises(DataError, match="is a folder; name a file"):
+    with pytest.raises(FileError, match="is a folder; name a file"):
         predict_files(model, path, tmp_path, (Z,))
-    with pytest.raises(DataError, match="no does not exist; make it first"):
+    with pytest.raises(FileError, match="no does not exist; make it first"):
         predict_files(model, path, tmp_path / "no" / "out.h5", (Z,))
-    with pytest.raises(DataError, match="is one of the structures to read"):
+    with pytest.raises(FileError, match="is one of the files to read"):
         predict_files(model, path, path, (Z,))
     with pytest.raises(ModelError, match="head_contributions: cannot be written to a file; there are born_effective"):
         predict_files(model, path, tmp_path / "out.h5", ("head_contributions",))
