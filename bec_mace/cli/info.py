@@ -59,6 +59,8 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
     Args:
         metadata: What was stored beside the weights.
     """
+    from bec_mace.models.familiarity import FEW, rare_elements
+
     config = metadata["config"]
     networks = config.get("members", [config])
     heads = dict.fromkeys(head if isinstance(head, str) else next(iter(head)) for one in networks for head in one["heads"])
@@ -73,6 +75,10 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
         for one in networks:
             yield f"network: {one['num_interactions']} layers, {one['channels']} channels, r_max {one['r_max']:g} Å"
     yield f"parameters: {metadata['number_of_parameters']}"
+    rare = rare_elements(metadata)
+    if rare:
+        held = ", ".join(f"{name} {n}" for name, n in rare.items())
+        yield f"in fewer than {FEW} training structures, so that charges may be far off: {held}"
     units = dict(metadata["units"])
     yield f"index order: {units.pop('index_order', 'polarization_first')}"
     yield "units: " + ", ".join(f"{name} {unit}" for name, unit in units.items())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from bec_mace.data.frames import Frame
 from bec_mace.data.neighbours import find_neighbours
@@ -112,3 +114,9 @@ def fit_energies(frames: Sequence[Frame]) -> dict[int, float]:
 def _rms_forces(frames: Sequence[Frame]) -> float | None:
     forces = [frame.labels["forces"] for frame in frames if "forces" in frame.labels]
     return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
+
+
+def structures_by_element(frames: Iterable[Frame]) -> dict[str, int]:
+    """Number of frames that hold each element, by symbol in the order of the periodic table."""
+    counts = Counter(int(z) for frame in frames for z in np.unique(frame.atomic_numbers))
+    return {chemical_symbols[z]: counts[z] for z in sorted(counts)}

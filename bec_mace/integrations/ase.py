@@ -20,6 +20,7 @@ from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.models.checkpoint import copy_model
+from bec_mace.models.familiarity import Familiarity
 from bec_mace.predict.work_units import check_finite, split_outputs
 from bec_mace.properties import PROPERTIES
 
@@ -122,6 +123,7 @@ class BECCalculator(Calculator):
             self.model = load_model(model, device, DTYPES[dtype])
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
         self._neighbours = SkinNeighbours(self.model.r_max, skin)
+        self._familiarity = Familiarity(self.model)
         self._path = FieldWork()
         self._field_used: np.ndarray | None = None
         self.electric_field = electric_field
@@ -294,8 +296,11 @@ class BECCalculator(Calculator):
         weights = model.reference_charges
         graph = build_graph(frame, model.r_max, weights.dtype, self._neighbours.find(frame)).to(device=weights.device)
         along = None if direction is None else torch.tensor(direction[None], dtype=weights.dtype, device=weights.device)
-        output = model(graph, properties=tuple(names & model.provides), directions=along)
-        return to_results(next(split_outputs(output, [len(frame)])))
+        asked = names & model.provides
+        noted = self._familiarity.asked(asked) if along is None else asked
+        result = next(split_outputs(model(graph, properties=tuple(noted), directions=along), [len(frame)]))
+        self._familiarity.note(frame.atomic_numbers, result, "atoms")
+        return to_results({name: result[name] for name in asked})
 
     def _polarization(self, atoms: Atoms) -> str | None:
         """The model's property whose product with the field is the field's energy here; None where there is none."""

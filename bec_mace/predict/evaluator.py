@@ -11,6 +11,7 @@ from bec_mace.data import collate
 from bec_mace.data.graph import Graph
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
+from bec_mace.models.familiarity import Familiarity
 from bec_mace.predict.batch_memory import BatchMemory, is_out_of_memory
 from bec_mace.predict.work_units import check_finite, split_outputs
 
@@ -34,6 +35,8 @@ class Evaluator:
 
     def __init__(self, model: PolarizationModel, properties: Collection[str], memory: BatchMemory) -> None:
         self._model, self._properties, self._memory = model, tuple(properties), memory
+        self._familiarity = Familiarity(model)
+        self._asked = self._familiarity.asked(properties)
         self.seconds = 0.0
 
     def __call__(self, graphs: Sequence[Graph], sources: Sequence[str]) -> Results:
@@ -74,15 +77,16 @@ class Evaluator:
         start = time.perf_counter()
         try:
             batch = collate(graphs).to(device=self._memory.device)
-            outputs = self._model(batch, properties=self._properties, block_size=block_size)
+            outputs = self._model(batch, properties=self._asked, block_size=block_size)
             if block_size is None:
                 self._memory.finish(graphs, before)
             # The model gives its outputs in no particular order; files need one.
-            ordered = {name: outputs[name] for name in self._properties}
+            ordered = {name: outputs[name] for name in (*self._properties, *sorted(self._asked - set(self._properties)))}
             results = list(split_outputs(ordered, [graph.n_atoms for graph in graphs]))
             for result, graph, source in zip(results, graphs, sources, strict=True):
                 check_finite(result, source, graph.pbc[0].tolist())
-            return results
+                self._familiarity.note(graph.atomic_numbers.numpy(), result, source)
+            return [{name: result[name] for name in self._properties} for result in results]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -56,6 +56,7 @@ def combine_runs(runs: Sequence[str | Path], output: str | Path, device: str = "
     metadata = {
         "training_config": members[0].metadata["training_config"],
         "data_fingerprint": members[0].metadata["data_fingerprint"],
+        "structures_by_element": members[0].metadata.get("structures_by_element", {}),
         "metrics": {},
         "members": [{name: member.metadata[name] for name in ("training_config", "metrics")} for member in members],
         "index_order": "polarization_first",

@@ -12,6 +12,7 @@ import torch
 
 from bec_mace.config.schema import KernelRunConfig
 from bec_mace.data import Frame, compute_statistics, data_fingerprint
+from bec_mace.data.statistics import structures_by_element
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.models import load_model, save_model
@@ -76,6 +77,7 @@ def fit_kernel(config: KernelRunConfig, resume: bool = False) -> dict[str, Any]:
                 {
                     "training_config": config.model_dump(mode="json", exclude=UNIMPORTANT),
                     "data_fingerprint": data_fingerprint(sets.train),
+                    "structures_by_element": structures_by_element(sets.train),
                     "metrics": {"train_born_effective_charges_rmse": fitted.figures["train_rmse"]},
                     "fit": {name: value for name, value in fitted.figures.items() if not name.endswith("seconds")},
                     "index_order": "polarization_first",

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from bec_mace.config.schema import RunConfig
 from bec_mace.data import compute_statistics
 from bec_mace.data.graph import Graph
+from bec_mace.data.statistics import structures_by_element
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import residual_unit
@@ -266,6 +267,7 @@ def store(run: Run, state: TrainingState, row: dict[str, Any], units: dict[str, 
         metadata = {
             "training_config": run.config.model_dump(mode="json", exclude=UNIMPORTANT),
             "data_fingerprint": run.identity["data"],
+            "structures_by_element": structures_by_element(run.sets.train),
             "metrics": {name: value for name, value in row.items() if value is not None and name != "seconds"},
             "index_order": "polarization_first",
         }

@@ -60,3 +60,9 @@ def test_a_configuration_of_dynamics_is_checked_too(run, tmp_path):
     assert result.exit_code == 2 and "md.yaml:5: step: unknown key; did you mean 'steps'?" in result.stderr
     (tmp_path / "md.yaml").write_text("structure: a.xyz\npotential: water\nensemble: nve\ntime_step: 0.5\nsteps: 3\n")
     assert "currents: 4" in run("info", "md.yaml").stdout
+
+
+def test_elements_that_a_model_has_hardly_seen(run):
+    line = next(line for line in run("info", "crystals").stdout.splitlines() if "training structures" in line)
+    assert line.startswith("in fewer than 10 training structures, so that charges may be far off: Cr 1, Mn 1, Tc 2")
+    assert "training structures" not in run("info", "water").stdout

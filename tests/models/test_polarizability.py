@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,14 @@ def test_the_dielectric_tensor_does_not_depend_on_the_supercell():
     model = make_model(HEADS)
     one, many = both(model, triclinic())[1], both(model, repeat(triclinic(), (2, 1, 2)))[1]
     torch.testing.assert_close(many, one, atol=1e-11, rtol=0)
+
+
+def test_the_volume_of_a_left_handed_cell_is_positive():
+    frame = triclinic()
+    swapped = replace(frame, cell=frame.cell[[1, 0, 2]])
+    assert np.linalg.det(frame.cell) * np.linalg.det(swapped.cell) < 0
+    model = make_model(HEADS)
+    torch.testing.assert_close(both(model, swapped)[1], both(model, frame)[1], atol=1e-11, rtol=0)
 
 
 def test_what_does_not_fill_space_has_a_polarizability_alone():

@@ -33,6 +33,16 @@ def test_transferred_charges_sum_to_zero(frame: Frame) -> None:
     assert charges.sum().abs() < 1e-12
 
 
+@pytest.mark.parametrize("heads", [("charge_transfer",), ("monopole", "charge_transfer")], ids="+".join)
+def test_charges_times_positions_are_the_dipole_of_a_molecule(heads: tuple[str, ...]) -> None:
+    """The reported charges have the sign and size of the flows that make the polarization."""
+    model, frame = make_model(heads, 2), molecule()
+    out = model(build_graph(frame, model.r_max), ("charges", "dipole"))
+    moment = out["charges"].numpy() @ frame.positions
+    assert np.abs(moment).max() > 1e-2
+    assert np.abs(out["dipole"][0].numpy() - moment).max() < 1e-12
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
 def test_remainder_of_the_monopole_head(frame: Frame, layers: int) -> None:
