@@ -7,7 +7,6 @@ who goes on puts what it holds into a new one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from bec_mace.errors import BecMaceError
+from bec_mace.storage.files import put_in_place
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class GrowingTables:
 
     def place(self) -> None:
         """Put the file in place of what is there."""
-        os.replace(self._temporary, self._path)
+        put_in_place(self._temporary, self._path)
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add rows to tables, the clock among them, and write them to the file."""

@@ -95,7 +95,6 @@ def evaluate_sets(
             error = clean["born_effective_charges"]["rmse"]
             results[name]["born_effective_charges"]["rmse_without_egg_box"] = error
             logger.info("test frames, labels without their egg-box error: Z* RMSE %.4f e", error)
-    folder.write_results({**figures, **results})
     errors = {
         f"{name}_born_effective_charges_{kind}": results[name]["born_effective_charges"][kind]
         for name in ("validation", "test")
@@ -103,4 +102,5 @@ def evaluate_sets(
         for kind in ("rmse", "mae")
     }
     update_metadata(folder.best, {"metrics": {**model.metadata["metrics"], **errors}})
+    folder.write_results({**figures, **results})  # last: who finds it finds the rest
     return results
