@@ -78,6 +78,7 @@ def test_a_step_can_be_trained(path, tmp_path):
             "data.keys={}",
             "data.index_order=polarization_first",
             "training.epochs=1",
+            "training.schedule.warmup_epochs=1",
             "training.batch_size=1",
             "device=cpu",
         ],

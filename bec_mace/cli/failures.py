@@ -47,6 +47,9 @@ class CarefulGroup(click.Group):
             click.echo(f"Error: {_in_words(error)}", err=True)
             ctx.exit(USER_MISTAKE)
         except Exception as error:  # the last resort: nobody should read a traceback unasked
+            if _is_memory(error):
+                click.echo(f"Error: {_in_words(MemoryError())}", err=True)
+                ctx.exit(USER_MISTAKE)
             text = traceback.format_exc()
             if debug:
                 click.echo(text, err=True)
@@ -69,6 +72,12 @@ _CURES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EIO: "the disk does not work; use another",
 }
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether torch or numpy found no memory."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text.lower())
 
 
 def _in_words(error: OSError | MemoryError) -> str:

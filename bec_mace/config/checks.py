@@ -19,6 +19,7 @@ from bec_mace.config.heads import HEADS, head_row, is_outside, providers
 from bec_mace.errors import ConfigError
 from bec_mace.properties import PROPERTIES
 
+_MOST_CHANNELS = 4096
 _IRREPS = re.compile(r"\s*\d+x\d+[eo]\s*(\+\s*\d+x\d+[eo]\s*)*")
 _SCHEDULE_OPTIONS = {"final_fraction": "cosine", "patience": "plateau", "factor": "plateau"}
 
@@ -46,7 +47,16 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def check_path(value: Any) -> Any:
+    """Refuse what no file system takes for a name."""
+    if isinstance(value, str) and "\0" in value:
+        raise wrong("holds a null byte, which no name of a file can")
+    return value
+
+
 def _files(value: Any) -> Any:
+    for name in value if isinstance(value, list) else [value]:
+        check_path(name)
     if isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(item, str) for item in value)):
         return value
     raise wrong(f"expected a file name, a glob or a list of them, got {show(value)}")
@@ -68,6 +78,8 @@ def _head(value: Any) -> Any:
         name, options = next(iter(value.items()))
         if not isinstance(options, dict):
             raise wrong(f"expected the options of a head as keys, such as {{{name}: {{option: value}}}}, got {show(options)}")
+    if isinstance(name, str) and name in HEADS and isinstance(value, dict):
+        _check_options(name, value[name])
     if isinstance(name, str) and is_outside(name):
         try:
             head_row(name)
@@ -77,6 +89,17 @@ def _head(value: Any) -> Any:
         hint = suggest(str(name), HEADS)
         raise wrong(f"unknown head {show(name)}{hint}" + ("" if "did you mean" in hint else ", or module:Class for your own"))
     return value
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    known = HEADS[name].options
+    for option, value in options.items():
+        if option not in known:
+            hint = suggest(str(option), known) if known else "; it has none"
+            raise wrong(f"the head '{name}' has no option '{option}'{hint}")
+        if type(value) is not known[option]:
+            kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[known[option]]
+            raise wrong(f"option '{option}' of the head '{name}': expected {kind}, got {show(value)}")
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -117,6 +140,10 @@ def check_irreps(value: str | None) -> str | None:
         raise wrong(f"expected irreducible representations such as '32x0e + 32x1o', got {show(value)}")
     if "x0e" not in value:
         raise wrong(f"needs scalar features, such as '32x0e + 32x1o', got {show(value)}")
+    if any(int(number) > _MOST_CHANNELS for number in re.findall(r"(\d+)x", value)):
+        raise wrong(
+            f"more than {_MOST_CHANNELS} channels of an irreducible representation fit into no machine, got {show(value)}"
+        )
     return value
 
 
@@ -231,7 +258,33 @@ def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
     Returns:
         What does not fit together.
     """
-    return [*_check_fractions(values), *_check_targets(values), *_check_backbone(values)]
+    checks = (_check_fractions, _check_targets, _check_backbone, _check_lengths, _check_degrees)
+    return [mistake for check in checks for mistake in check(values)]
+
+
+def _check_lengths(values: Mapping[str, Any]) -> list[Mistake]:
+    """The warm-up ends before the run does."""
+    warmup, epochs = _at(values, "training", "schedule", "warmup_epochs"), _at(values, "training", "epochs")
+    if _is_number(warmup) and _is_number(epochs) and warmup > epochs > 0:
+        location = ("training", "schedule", "warmup_epochs")
+        return [Mistake(location, f"a warm-up of {warmup:g} epochs does not fit into {epochs:g} epochs; shorten it")]
+    return []
+
+
+def _check_degrees(values: Mapping[str, Any]) -> list[Mistake]:
+    """Layers couple harmonics up to max_l, correlation of them at a time, and make no higher degree of that."""
+    section = _at(values, "model") or {}
+    if not isinstance(section, Mapping) or section.get("kind") == "kernel" or section.get("backbone"):
+        return []
+    hidden, max_l, correlation = (section.get(name, n) for name, n in (("hidden_max_l", 1), ("max_l", 2), ("correlation", 2)))
+    if all(map(_is_number, (hidden, max_l, correlation))) and hidden > max_l * correlation > 0:
+        text = f"features up to l = {hidden} cannot be made of {correlation} harmonics up to l = {max_l}; lower it"
+        return [Mistake(("model", "hidden_max_l"), text)]
+    return []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _at(values: Any, *path: str) -> Any:

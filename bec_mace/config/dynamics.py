@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bec_mace.config.checks import Whole, one_of, show, wrong
+from bec_mace.config.checks import Whole, check_path, one_of, show, wrong
 from bec_mace.config.document import Mistake
 from bec_mace.config.ensembles import ENSEMBLES
 from bec_mace.config.messages import raise_mistakes
-from bec_mace.config.schema import read_config
+from bec_mace.config.schema import LARGEST_SEED, read_config
 from bec_mace.config.section import Device, Precision, Section
 
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -174,7 +174,7 @@ class LimitsConfig(Section):
 class MDConfig(Section):
     """Everything that defines a molecular dynamics run."""
 
-    output: Path = Field(
+    output: Annotated[Path, BeforeValidator(check_path)] = Field(
         default=Path("runs/md"),
         strict=False,
         description="Run folder. Default when read from a file: runs/ and the name of the file.",
@@ -193,8 +193,8 @@ class MDConfig(Section):
         default=None, description="Model for Z*: file, run folder or name. Null: the potential where it is one of ours."
     )
     ensemble: EnsembleConfig = Field(description=f"One of {', '.join(ENSEMBLES)}.")
-    time_step: float = Field(gt=0, description="Time step in fs; 0.5 where there is hydrogen.")
-    steps: Whole = Field(ge=0, description="Number of steps of the whole run.")
+    time_step: float = Field(gt=0, le=1000, description="Time step in fs; 0.5 where there is hydrogen.")
+    steps: Whole = Field(ge=0, le=10**15, description="Number of steps of the whole run.")
     initial_temperature: float | None = Field(
         default=None,
         ge=0,
@@ -204,7 +204,7 @@ class MDConfig(Section):
     electric_field: FieldConfig | None = Field(
         default=None, description="Field in V/Å: [x, y, z], {sinusoid: ...}, {pulse: ...} or 'module:function'."
     )
-    seed: Whole = Field(default=0, ge=0, description="Seed of velocities and Langevin noise.")
+    seed: Whole = Field(default=0, ge=0, le=LARGEST_SEED, description="Seed of velocities and Langevin noise.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How often things are written.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="When a run that explodes is stopped.")
     time_limit_minutes: float | None = Field(

@@ -5,7 +5,8 @@ Neither torch nor a head is imported: mistakes in a configuration are told befor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bec_mace.errors import ConfigError
 from bec_mace.outside import import_object
@@ -24,6 +25,7 @@ class HeadRow:
             the ends of a path alone.
         sums_to_zero: Whether its Z* sums to zero over the atoms of every frame by itself.
         in_kernel_models: Whether a kernel model has it too.
+        options: The kind of value of each option. Those of a head from outside are left to its class.
     """
 
     provides: frozenset[str]
@@ -31,6 +33,7 @@ class HeadRow:
     conserves: bool = False
     sums_to_zero: bool = False
     in_kernel_models: bool = False
+    options: Mapping[str, type] = field(default_factory=dict)
 
 
 _FOLDER = "bec_mace.models.heads"
@@ -45,7 +48,7 @@ HEADS: dict[str, HeadRow] = {
     ),
     "dipole": HeadRow(_POLARIZATION, f"{_FOLDER}.dipole:DipoleHead", conserves=True, sums_to_zero=True, in_kernel_models=True),
     "direct": HeadRow(frozenset({"born_effective_charges"}), f"{_FOLDER}.direct:DirectHead"),
-    "energy": HeadRow(frozenset({"energy", "forces", "stress"}), f"{_FOLDER}.energy:EnergyHead"),
+    "energy": HeadRow(frozenset({"energy", "forces", "stress"}), f"{_FOLDER}.energy:EnergyHead", options={"wall": bool}),
     "polarizability": HeadRow(
         frozenset({"polarizability", "dielectric_tensor"}), f"{_FOLDER}.polarizability:PolarizabilityHead"
     ),

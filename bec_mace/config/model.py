@@ -19,6 +19,10 @@ from bec_mace.config.checks import (
 )
 from bec_mace.config.section import Section
 
+SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 30.0
+"""In Å. Below, no atom has a neighbour; above, no machine holds the edges of a dense system."""
+Width = Annotated[Whole, Field(ge=1, le=65536)]
+
 
 class ZblSizes(Section):
     """The pair repulsion of a mace file."""
@@ -86,23 +90,25 @@ class ModelConfig(Section):
     backbone: BackboneConfig | None = Field(
         default=None, description="A mace model to build on. Sizes of the network, elements and the energy are then its own."
     )
-    r_max: float | None = Field(default=None, validate_default=True, gt=0, description="Cutoff radius in Å.")
-    channels: Whole = Field(default=32, gt=0, description="Channels per irreducible representation.")
-    max_l: Whole = Field(default=2, ge=1, description="Highest degree of the spherical harmonics of the edges.")
+    r_max: float | None = Field(
+        default=None, validate_default=True, ge=SHORTEST_CUTOFF, le=LONGEST_CUTOFF, description="Cutoff radius in Å."
+    )
+    channels: Whole = Field(default=32, gt=0, le=4096, description="Channels per irreducible representation.")
+    max_l: Whole = Field(default=2, ge=1, le=6, description="Highest degree of the spherical harmonics of the edges.")
     hidden_irreps: Annotated[str | None, AfterValidator(check_irreps)] = Field(
         default=None, description="Node features, such as '32x0e + 32x1o'. Null: channels for each l <= hidden_max_l."
     )
-    hidden_max_l: Whole = Field(default=1, ge=0, description="Highest degree of the node features.")
-    correlation: Whole = Field(default=2, ge=1, description="Number of neighbours that one product block couples.")
-    num_interactions: Whole = Field(default=2, ge=1, description="Number of layers of message passing.")
+    hidden_max_l: Whole = Field(default=1, ge=0, le=6, description="Highest degree of the node features.")
+    correlation: Whole = Field(default=2, ge=1, le=4, description="Number of neighbours that one product block couples.")
+    num_interactions: Whole = Field(default=2, ge=1, le=20, description="Number of layers of message passing.")
     radial_basis: Literal["bessel", "gaussian"] = Field(default="bessel", description="Functions of the distance.")
     distance_transform: Literal["none", "agnesi"] = Field(
         default="none", description="agnesi: distances in units of the sizes of the atoms; for data of many elements."
     )
-    num_radial: Whole = Field(default=8, ge=1, description="Number of functions of the distance.")
-    cutoff_power: Whole = Field(default=5, ge=2, description="Power p of the polynomial cutoff; smooth to order p - 1.")
-    radial_mlp: list[Whole] = Field(default=[64, 64], description="Widths of the network of the distance.")
-    readout_mlp: list[Whole] = Field(default=[16], description="Widths of the readout after the last layer.")
+    num_radial: Whole = Field(default=8, ge=1, le=512, description="Number of functions of the distance.")
+    cutoff_power: Whole = Field(default=5, ge=2, le=64, description="Power p of the polynomial cutoff; smooth to order p - 1.")
+    radial_mlp: list[Width] = Field(default=[64, 64], description="Widths of the network of the distance.")
+    readout_mlp: list[Width] = Field(default=[16], description="Widths of the readout after the last layer.")
     element_correlation: float = Field(
         default=0.0,
         ge=0,
@@ -141,11 +147,15 @@ class KernelModelConfig(Section):
     """A kernel model: sums of kernels between atomic environments and representative ones. Stored in every checkpoint."""
 
     kind: Literal["kernel"] = Field(description="kernel: one linear solve in place of training.")
-    r_max: float = Field(gt=0, description="Cutoff radius in Å.")
-    num_radial: Whole = Field(default=5, ge=1, description="Number of radial functions for l = 0; higher l have fewer.")
+    r_max: float = Field(ge=SHORTEST_CUTOFF, le=LONGEST_CUTOFF, description="Cutoff radius in Å.")
+    num_radial: Whole = Field(default=5, ge=1, le=64, description="Number of radial functions for l = 0; higher l have fewer.")
     max_l: Whole = Field(default=4, ge=1, le=10, description="Highest degree of the spherical harmonics.")
-    smearing: float = Field(default=0.5, ge=0, description="Width of the density around a neighbour in Å; wider is smoother.")
-    zeta: Whole = Field(default=2, ge=1, description="Power of the kernel: the number of descriptors that one term couples.")
+    smearing: float = Field(
+        default=0.5, ge=0, le=10, description="Width of the density around a neighbour in Å; wider is smoother."
+    )
+    zeta: Whole = Field(
+        default=2, ge=1, le=8, description="Power of the kernel: the number of descriptors that one term couples."
+    )
     num_representatives: Annotated[int | dict[str, int], BeforeValidator(check_representatives)] = Field(
         default=500, description="Representative environments of each element, or {element: number}."
     )

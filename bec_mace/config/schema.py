@@ -20,6 +20,7 @@ from bec_mace.config.checks import (
     Whole,
     check_element,
     check_optional_split,
+    check_path,
     check_schedule,
     check_split,
     cross_check,
@@ -32,6 +33,9 @@ from bec_mace.config.section import Device, Precision, Section
 from bec_mace.errors import ConfigError
 
 Schema = TypeVar("Schema", bound=Section)
+
+
+LARGEST_SEED = 2**32 - 1
 
 
 class IndexFile(Section):
@@ -65,7 +69,7 @@ class DataConfig(Section):
     egg_box: Literal["keep", "remove"] = Field(
         default="keep", description="Whether to train on labels without the error of the real-space grid, where one is found."
     )
-    seed: Whole = Field(default=0, ge=0, description="Seed of the random split by fraction.")
+    seed: Whole = Field(default=0, ge=0, le=LARGEST_SEED, description="Seed of the random split by fraction.")
 
 
 class OptimizerConfig(Section):
@@ -74,9 +78,9 @@ class OptimizerConfig(Section):
     name: Literal["adam", "adamw", "soap"] = Field(
         default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate."
     )
-    learning_rate: float = Field(default=0.01, gt=0, description="Highest learning rate, after the warm-up.")
+    learning_rate: float = Field(default=0.01, gt=0, le=1e6, description="Highest learning rate, after the warm-up.")
     amsgrad: bool = Field(default=True, description="adam, adamw: use the largest second moment so far.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1e6, description="Decay of the weights.")
 
 
 class ScheduleConfig(Section):
@@ -114,8 +118,8 @@ class LossConfig(Section):
 class TrainingConfig(Section):
     """How long and how to train."""
 
-    epochs: Whole = Field(ge=1, description="Passes over the training set.")
-    batch_size: Whole = Field(default=1, ge=1, description="Frames per step, over all processes.")
+    epochs: Whole = Field(ge=1, le=10_000_000, description="Passes over the training set.")
+    batch_size: Whole = Field(default=1, ge=1, le=1_000_000, description="Frames per step, over all processes.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Optimizer.")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of the learning rate.")
     ema_decay: float | None = Field(
@@ -125,6 +129,7 @@ class TrainingConfig(Section):
     position_noise: float | None = Field(
         default=None,
         gt=0,
+        le=1.0,
         description="Training frames get new random displacements of this standard deviation in Å in each "
         "epoch, and keep their labels; for structures at rest. Null: none.",
     )
@@ -156,12 +161,12 @@ class FitConfig(Section):
 class CommonConfig(Section):
     """What every run has."""
 
-    output: Path = Field(
+    output: Annotated[Path, BeforeValidator(check_path)] = Field(
         default=Path("runs/run"),
         strict=False,
         description="Run folder. Default when read from a file: runs/ and the name of the file.",
     )
-    seed: Whole = Field(default=0, ge=0, description="Seed of the initial weights and of the order of frames.")
+    seed: Whole = Field(default=0, ge=0, le=LARGEST_SEED, description="Seed of the initial weights and of the order of frames.")
     device: Device = Field(
         default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu. auto takes a GPU when there is one."
     )

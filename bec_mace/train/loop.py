@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -138,12 +138,27 @@ def build_loss(config: RunConfig) -> Loss:
     )
 
 
+def check_element_weights(loss: Loss, elements: Sequence[int]) -> None:
+    """Refuse weights under which no atom counts.
+
+    Raises:
+        TrainingError: The weight of every element of the training frames is zero.
+    """
+    of_atoms = [name for name in loss.properties if PROPERTIES[name].per == "atom"]
+    if of_atoms and not any(loss.element_weights.get(z, 1.0) for z in elements):
+        raise TrainingError(
+            f"training.loss.element_weights: all elements of the training frames ({symbols(elements)}) have weight zero, so "
+            f"that {', '.join(of_atoms)} would not be trained; give one of them a positive weight"
+        )
+
+
 def set_up(
     config: RunConfig, fabric: Fabric, folder: RunFolder, sets: FrameSets, identity: dict[str, str]
 ) -> tuple[Run, TrainingState]:
     """Build the model and the graphs."""
     loss = build_loss(config)
     elements = elements_of(sets.train)
+    check_element_weights(loss, elements)
     dtype = DTYPES[config.precision]
     torch.manual_seed(config.seed)
     model = build_model(config.model, elements, compute_statistics(sets.train, config.model.r_max), dtype)

@@ -54,8 +54,13 @@ def test_head_that_needs_vectors(head: str) -> None:
 
 
 def test_unknown_option_of_a_head() -> None:
-    with pytest.raises(ModelError, match="the options of 'monopole' do not fit .*colour.*; remove"):
-        build(heads=[{"monopole": {"colour": "blue"}}])
+    for options, words in (
+        ({"monopole": {"colour": "blue"}}, "the head 'monopole' has no option 'colour'; it has none"),
+        ({"energy": {"wal": True}}, "the head 'energy' has no option 'wal'; did you mean 'wall'"),
+        ({"energy": {"wall": "maybe"}}, "option 'wall' of the head 'energy': expected true or false, got 'maybe'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build(heads=[options])
 
 
 @pytest.mark.parametrize(
