@@ -27,7 +27,19 @@ WAIT = timedelta(hours=2)
 """How long a process waits for the others: the first works alone at the end of a run."""
 
 
-def find_device(name: str, kind_of_error: type[BecMaceError], option: str = "device") -> str:
+def find_dtype(dtype: str | torch.dtype, kind_of_error: type[BecMaceError]) -> torch.dtype:
+    """The precision that a name or one of torch's types means.
+
+    Raises:
+        BecMaceError: Of this kind: it is another.
+    """
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if found is None or found not in DTYPES.values():
+        raise kind_of_error(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    return found
+
+
+def find_device(name: str | torch.device, kind_of_error: type[BecMaceError], option: str = "device") -> str:
     """The device that a name means; ``auto`` is a GPU where there is one.
 
     Args:
@@ -38,6 +50,10 @@ def find_device(name: str, kind_of_error: type[BecMaceError], option: str = "dev
     Raises:
         BecMaceError: Of this kind: torch cannot use it.
     """
+    if isinstance(name, torch.device):
+        name = str(name)
+    if not isinstance(name, str) or not name:
+        raise kind_of_error(f"{option} must be a name such as 'cpu', 'cuda:1' or 'auto', got {name!r}")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -71,8 +71,10 @@ class Frame:
             return
         rows = self.cell[self.pbc]
         # The Gram determinant is the squared length, area or volume that the periodic vectors span.
-        lengths = np.linalg.norm(rows, axis=1)
-        if lengths.min() == 0 or np.linalg.det(rows @ rows.T) <= (_FLAT * lengths.prod()) ** 2:
+        with np.errstate(over="ignore", invalid="ignore"):  # of vectors beyond all sizes, which are refused
+            lengths = np.linalg.norm(rows, axis=1)
+            flat = not np.linalg.det(rows @ rows.T) > (_FLAT * lengths.prod()) ** 2
+        if lengths.min() == 0 or flat:
             raise DataError(
                 f"{self.source}: periodic along {self.pbc.astype(int).tolist()}, but the lattice vectors "
                 f"{rows.tolist()} enclose no volume. Give a cell, or set pbc to F."

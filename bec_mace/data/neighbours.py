@@ -14,6 +14,8 @@ from bec_mace.data.frames import Frame
 from bec_mace.errors import DataError
 
 # Two atoms closer than this, in Å, are at the same place: no model and no label means anything there.
+_FARTHEST = 1e8  # Å; in float64 positions there are exact to 1e-8 Å.
+_MOST_IMAGES = 1e5
 _SAME_PLACE = 0.01
 _MOST_BOXES = 1e5
 
@@ -45,11 +47,14 @@ def find_neighbours(frame: Frame, r_max: float) -> Neighbours:
         r_max: Cutoff in Å.
 
     Raises:
-        DataError: The cutoff is not positive, or two atoms are at the same place.
+        DataError: The cutoff is not positive, two atoms are at the same place, atoms are so far away that their distances
+            are coarse, or the cell is so thin or skewed that the search would not end.
     """
     if not r_max > 0:
         raise DataError(f"r_max must be positive, got {r_max}.")
+    _check_distances(frame)
     cell, origin = _search_box(frame, r_max)
+    _check_images(frame, cell, r_max)
     reach = _safe_reach(cell, r_max)
     search = _vesin().NeighborList(cutoff=reach, full_list=True, sorted=True, n_threads=1)
     receiver, sender, distance, shifts = search.compute(frame.positions - origin, cell, True, "ijdS")
@@ -63,6 +68,27 @@ def find_neighbours(frame: Frame, r_max: float) -> Neighbours:
             f"(distance {distance[pair]:.4f} Å). Remove one."
         )
     return Neighbours(sender.astype(np.int64), receiver.astype(np.int64), shifts.astype(np.int64))
+
+
+def _check_distances(frame: Frame) -> None:
+    far = np.abs(frame.positions).max(axis=1, initial=0.0)
+    if len(far) and far.max() > _FARTHEST:
+        atom = int(far.argmax())
+        raise DataError(
+            f"{frame.source}: atom {atom} is {far[atom]:.3g} Å from the origin, where distances of atoms are no longer exact; "
+            "move the structure back, or look for a mistake in its units."
+        )
+
+
+def _check_images(frame: Frame, cell: np.ndarray, r_max: float) -> None:
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    images = float(np.prod(2.0 * np.floor(r_max / heights) + 1.0))
+    if images > _MOST_IMAGES:
+        shown = ", ".join(f"{height:.3g}" for height in heights)
+        raise DataError(
+            f"{frame.source}: the cell is so thin or skewed (heights {shown} Å) that "
+            f"{images:.3g} images of each atom are within {r_max:g} Å; give a reduced cell, or look for a mistake in its units."
+        )
 
 
 def _search_box(frame: Frame, r_max: float) -> tuple[np.ndarray, np.ndarray]:

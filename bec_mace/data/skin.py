@@ -34,7 +34,7 @@ class SkinNeighbours:
     """
 
     def __init__(self, r_max: float, skin: float) -> None:
-        if not (math.isfinite(skin) and skin >= 0):
+        if not (isinstance(skin, int | float) and math.isfinite(skin) and skin >= 0):
             raise DataError(f"skin must be a number of Å, 0 or more, got {skin}.")
         self.r_max, self.skin = float(r_max), float(skin)
         self.searches = 0

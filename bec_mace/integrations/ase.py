@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from bec_mace.data import Frame, build_graph
 from bec_mace.data.skin import SkinNeighbours
-from bec_mace.devices import DTYPES
+from bec_mace.devices import find_device, find_dtype
 from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
@@ -33,6 +33,9 @@ Z = "born_effective_charges"
 def of_model() -> tuple[str, ...]:
     """What the calculator can pass on from a model: all that has a value of its own, and that is no polarization of a cell."""
     return tuple(name for name, row in PROPERTIES.items() if not row.modulo_quantum)
+
+
+_OF_ASE = ("restart", "label", "atoms", "directory", "ignore_bad_restart_file")
 
 
 class BECCalculator(Calculator):
@@ -103,24 +106,31 @@ class BECCalculator(Calculator):
         model: PolarizationModel | str | Path,
         base: BaseCalculator | None = None,
         electric_field: ElectricField | Callable[[float], Any] | Sequence[float] | np.ndarray | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "float32",
         skin: float = 0.5,
         always: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         self._results: dict[str, Any] = {}
+        unknown = sorted(kwargs.keys() - _OF_ASE)
+        if unknown:
+            raise ModelError(
+                f"BECCalculator knows no {', '.join(unknown)}; see its arguments, of ASE's own {', '.join(_OF_ASE)}"
+            )
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
-        if dtype not in DTYPES:
-            raise ModelError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        if base is not None and not hasattr(base, "get_property"):
-            raise ModelError(f"base must be an ASE calculator, got {type(base).__name__}; leave it out to use the model alone")
+        if base is not None and (isinstance(base, type) or not hasattr(base, "get_property")):
+            kind = f"the class {base.__name__}, make one" if isinstance(base, type) else type(base).__name__
+            raise ModelError(f"base must be an ASE calculator, got {kind}; leave it out to use the model alone")
+        if isinstance(always, str):
+            raise ModelError(f"always must be a collection of names, such as ({always!r},), got {always!r}")
+        where, precision = find_device(device, ModelError), find_dtype(dtype, ModelError)
         if isinstance(model, PolarizationModel):
             # A model that someone else uses stays as it is.
-            same = model.dtype == DTYPES[dtype] and model.reference_charges.device == torch.empty(0, device=device).device
-            self.model = model if same else copy_model(model, DTYPES[dtype], device)
+            same = model.dtype == precision and model.reference_charges.device == torch.empty(0, device=where).device
+            self.model = model if same else copy_model(model, precision, where)
         else:
-            self.model = load_model(model, device, DTYPES[dtype])
+            self.model = load_model(model, where, precision)
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
         self._neighbours = SkinNeighbours(self.model.r_max, skin)
         self._familiarity = Familiarity(self.model)

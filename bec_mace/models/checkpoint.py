@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from bec_mace.config.heads import is_outside
 from bec_mace.config.model import CommitteeConfig, KernelModelConfig, ModelConfig, read_model_config
 from bec_mace.data.statistics import Statistics
+from bec_mace.devices import find_device, find_dtype
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
 from bec_mace.models.checkpoint_file import FORMAT_VERSION, read_checkpoint, tensors_path, write_checkpoint
@@ -73,20 +76,23 @@ def update_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
 
 
 def load_model(
-    path_or_name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path_or_name: str | Path, device: str | torch.device = "cpu", dtype: str | torch.dtype = torch.float32
 ) -> PolarizationModel:
     """Load a model from a file, a run folder, or by the name of one that comes with the package.
 
     Args:
         path_or_name: ``"water"``, ``"runs/water"``, ``"runs/water/best"`` or ``"best.safetensors"``. A name of the package's
             models means that model; write ``"./water"`` for a file or folder of that name.
-        device: Where the weights go.
+        device: Where the weights go; ``"auto"`` is a GPU where there is one.
         dtype: Floating-point type of weights and computation.
 
     Raises:
-        ModelError: There is no such model, its file is damaged, it gives other numbers here than where it was saved, or it
-            names a head from outside the package whose module is neither imported nor trusted.
+        ModelError: There is no such model, device or precision, its file is damaged, it gives other numbers here than where it
+            was saved, or it names a head from outside the package whose module is neither imported nor trusted.
     """
+    if not isinstance(path_or_name, str | Path):
+        raise ModelError(f"a model is a file, a run folder or a name, got {path_or_name!r}; pass one as text.")
+    device, dtype = find_device(device, ModelError), find_dtype(dtype, ModelError)
     path = _find(path_or_name)
     description, tensors = read_checkpoint(path)
     config, elements, statistics = _read_description(description, path)
@@ -224,13 +230,14 @@ def _find(path_or_name: str | Path) -> Path:
     if isinstance(path_or_name, str) and path_or_name in available_models():
         return Path(str(resources.files("bec_mace") / "pretrained" / f"{path_or_name}.safetensors"))
     candidates = [tensors_path(path)] if str(path_or_name) else []
-    if str(path_or_name) and path.is_dir():
+    if str(path_or_name) and os.path.isdir(path):
         candidates.insert(0, path / "best.safetensors")
     if path.suffix == ".json":
         candidates.insert(0, path.with_suffix(".safetensors"))
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    with suppress(OSError, ValueError):  # A name that is too long, or holds what no name can.
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
     raise ModelError(
         f"there is no model '{path_or_name}': no such file, no run folder with best.safetensors, and not one of the "
         f"models that come with the package ({', '.join(available_models()) or 'none'})."

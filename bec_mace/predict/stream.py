@@ -14,7 +14,8 @@ import torch
 from bec_mace.data import Frame, build_graph
 from bec_mace.data.reading import Paths
 from bec_mace.data.sources import Source, iter_sources, structure
-from bec_mace.errors import DataError
+from bec_mace.devices import find_device, find_dtype
+from bec_mace.errors import DataError, ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.predict.batch_memory import BatchMemory
 from bec_mace.predict.evaluator import Evaluator
@@ -48,7 +49,7 @@ def predict(
     properties: Collection[str] = (Z,),
     batch_size: int | str | None = "auto",
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
     max_atoms: int | None = None,
     workers: int | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -80,7 +81,14 @@ def predict(
         DataError: If a frame cannot be read or used.
     """
     check_limits(batch_size, max_atoms)
-    model.to(device=device, dtype=dtype)
+    if not isinstance(model, PolarizationModel):
+        raise ModelError(f"predict needs a model, got {type(model).__name__}; get one from load_model")
+    if isinstance(properties, str) or not isinstance(properties, Collection):
+        raise ModelError(f"properties must be a collection of names, such as ('{Z}',), got {properties!r}")
+    model.to(
+        device=None if device is None else find_device(device, ModelError),
+        dtype=None if dtype is None else find_dtype(dtype, ModelError),
+    )
     units = divide(sources_of(frames), batch_size, max_atoms)
     if workers is None and model.reference_charges.device.type == "cpu":
         workers = 0
@@ -98,6 +106,8 @@ def sources_of(frames: Iterable[Frame | Atoms | str | Path] | Frame | Atoms | st
     from ase import Atoms
 
     entries = [frames] if isinstance(frames, Frame | Atoms | str | os.PathLike) else frames
+    if not isinstance(entries, Iterable):
+        raise DataError(f"structures must be frames, ASE atoms, files or an iterable of them, got {type(frames).__name__}")
     for number, entry in enumerate(entries):
         if isinstance(entry, Frame):
             yield unlabelled(entry)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
+from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,6 +99,8 @@ def check_limits(batch_size: int | str | None, max_atoms: int | None) -> None:
     if isinstance(batch_size, str) and batch_size != "auto":
         raise ModelError(f"batch_size must be a whole number or 'auto', got {batch_size!r}")
     for name, limit in (("batch_size", batch_size), ("max_atoms", max_atoms)):
+        if limit is not None and not isinstance(limit, str) and (isinstance(limit, bool) or not isinstance(limit, Integral)):
+            raise ModelError(f"{name} must be a whole number, got {limit!r}")
         if limit is not None and not isinstance(limit, str) and limit < 1:
             raise ModelError(f"{name} must be at least 1, got {limit}")
 

@@ -66,8 +66,8 @@ def prepared(
         DataError: A structure that cannot be read or used, or a process that died.
         ModelError: The number of workers is negative.
     """
-    if workers is not None and workers < 0:
-        raise ModelError(f"workers must be 0 or more, got {workers}")
+    if workers is not None and not (isinstance(workers, int) and workers >= 0):
+        raise ModelError(f"workers must be a whole number, 0 or more, got {workers!r}")
     if workers == 0:
         for unit in units:
             yield Prepared(unit, prepare(unit.sources, r_max))

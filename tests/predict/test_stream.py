@@ -76,7 +76,7 @@ def test_a_file_that_breaks_off_is_told_where(model, path, tmp_path):
     text = path.read_text()
     (tmp_path / "cut.extxyz").write_text(text[: int(0.6 * len(text))])
     count = 0
-    with pytest.raises(DataError, match=r"cut.extxyz, frame \d+: ASE cannot read it") as caught:
+    with pytest.raises(DataError, match=r"cut.extxyz, frame \d+: (the file ends behind|ASE cannot read it)") as caught:
         for _ in predict(model, tmp_path / "cut.extxyz", batch_size=1):
             count += 1
     assert 0 < count == int(str(caught.value).split("frame ")[1].split(":")[0])

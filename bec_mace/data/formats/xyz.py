@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _EMPTY = re.compile(r"""(?P<empty>(?<!\S)[^\s="'{}\[\]]+=(?:""|'')?\s+(?=[^\s="'
 _QUOTED_OR_EMPTY = re.compile(
     r"""[^\s="'{}\[\]]+=(?:"(?:\\.|[^"\\])+"|'(?:\\.|[^'\\])+'|\{[^}]*\}|\[[^\]]*\])|""" + _EMPTY.pattern
 )
+_LONGEST_LINE, _MOST_BLANK = 1 << 24, 100_000
 _MOST_VECTORS = 3  # Cell vectors may follow the atoms, as lines that begin with VEC.
 
 
@@ -47,21 +48,38 @@ def read_texts(path: Path) -> Iterator[tuple[str, int]]:
     """
     from ase.io.formats import open_with_compression
 
-    number = 0
+    number = blank = 0
     with open_with_compression(str(path), "r") as file:
-        line = file.readline()
+        rest = _lines(file, path)
+        line = next(rest, "")
         while line:
             if not line.strip():
-                line = file.readline()
+                blank += 1
+                if blank > _MOST_BLANK:
+                    raise DataError(f"{path}: holds more than {_MOST_BLANK} empty lines; it is no file of structures.")
+                line = next(rest, "")
                 continue
             n_atoms = _count(line, f"{path}, frame {number}")
-            lines = [line, *islice(file, 1 + n_atoms)]  # fewer at the end of a file that was cut
-            line = file.readline()
+            lines = [line, *islice(rest, 1 + n_atoms)]
+            if len(lines) < 2 + n_atoms:
+                raise DataError(
+                    f"{path}, frame {number}: the file ends behind {max(0, len(lines) - 2)} of {n_atoms} atoms. It was cut "
+                    "off, or the number of atoms is wrong; get the file again."
+                )
+            line = next(rest, "")
             while line.lstrip().startswith("VEC") and len(lines) < 2 + n_atoms + _MOST_VECTORS:
                 lines.append(line)
-                line = file.readline()
+                line = next(rest, "")
             yield "".join(lines), n_atoms
-            number += 1
+            number, blank = number + 1, 0
+
+
+def _lines(file: IO[str], path: Path) -> Iterator[str]:
+    """Lines of a file, of bounded length: a file may be of any length, a line may not."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise DataError(f"{path}: has a line of more than {_LONGEST_LINE} characters; it is no file of structures.")
+        yield line
 
 
 def _count(line: str, source: str) -> int:
