@@ -76,7 +76,7 @@ def test_a_file_that_breaks_off_is_told_where(model, path, tmp_path):
     text = path.read_text()
     (tmp_path / "cut.extxyz").write_text(text[: int(0.6 * len(text))])
     count = 0
-    with pytest.raises(DataError, match=r"cut.extxyz, frame \d+: (the file ends behind|ASE cannot read it)") as caught:
+    with pytest.raises(DataError, match=r"cut.extxyz, frame \d+: ASE cannot read it") as caught:
         for _ in predict(model, tmp_path / "cut.extxyz", batch_size=1):
             count += 1
     assert 0 < count == int(str(caught.value).split("frame ")[1].split(":")[0])
@@ -98,7 +98,7 @@ def test_a_dead_worker_is_explained(model, path, monkeypatch):
     monkeypatch.setattr("bec_mace.predict.workers._executor", lambda workers: Dead())
     with pytest.raises(DataError, match="a process that finds neighbours died.*set workers to 0"):
         list(predict(model, path, workers=2))
-    with pytest.raises(ModelError, match="workers must be 0 or more, got -1"):
+    with pytest.raises(ModelError, match="workers must be a whole number, 0 or more, got -1"):
         list(predict(model, path, workers=-1))
 
 

@@ -60,12 +60,7 @@ def read_texts(path: Path) -> Iterator[tuple[str, int]]:
                 line = next(rest, "")
                 continue
             n_atoms = _count(line, f"{path}, frame {number}")
-            lines = [line, *islice(rest, 1 + n_atoms)]
-            if len(lines) < 2 + n_atoms:
-                raise DataError(
-                    f"{path}, frame {number}: the file ends behind {max(0, len(lines) - 2)} of {n_atoms} atoms. It was cut "
-                    "off, or the number of atoms is wrong; get the file again."
-                )
+            lines = [line, *islice(rest, 1 + n_atoms)]  # fewer at the end of a file that was cut
             line = next(rest, "")
             while line.lstrip().startswith("VEC") and len(lines) < 2 + n_atoms + _MOST_VECTORS:
                 lines.append(line)
@@ -131,6 +126,9 @@ def parse_text(text: str) -> Atoms:
     """The structure that a text of :func:`read_texts` describes; raises whatever ASE's reader meets."""
     from ase.io.extxyz import read_xyz
 
+    held, promised = text.count("\n") - 2 + (not text.endswith("\n")), int(text.partition("\n")[0])
+    if held < promised:  # ASE would make room for all of them first.
+        raise ValueError(f"the file ends behind {max(0, held)} of {promised} atoms, it was cut off or the number is wrong")
     atoms: Atoms = next(read_xyz(io.StringIO(_without_empty_values(text)), 0))
     return atoms
 
