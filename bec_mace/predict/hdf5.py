@@ -27,7 +27,7 @@ import numpy as np
 from bec_mace.data import Frame
 from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
-from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables
+from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables, refusing_damage
 
 FORMAT = "bec_mace predictions"
 FORMAT_VERSION = 1
@@ -84,7 +84,7 @@ def read_predictions(path: str | Path) -> Iterator[tuple[Frame, dict[str, Any]]]
         DataError: There is no such file, or it is another kind of file.
     """
     path = Path(path)
-    with _open(path) as file:
+    with _open(path) as file, refusing_damage(path, DataError):
         for frames in _ranges(file, 0, _length(file)):
             for number in range(len(frames)):
                 one = frames.frames(number, number + 1).arrays

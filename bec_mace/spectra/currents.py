@@ -22,7 +22,7 @@ from ase.data import atomic_numbers
 
 from bec_mace.errors import SpectrumError
 from bec_mace.storage.files import replace_file
-from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables
+from bec_mace.storage.growing_tables import GrowingTables, Table, complete_rows, open_tables, refusing_damage
 
 FORMAT = "bec_mace currents"
 FORMAT_VERSION = 1
@@ -128,7 +128,7 @@ class Currents:
             SpectrumError: If there is no such file, or it is not one of these.
         """
         file_path = find(path)
-        with _open(file_path) as file:
+        with _open(file_path) as file, refusing_damage(file_path, SpectrumError):
             rows = complete_rows(file["time"], np.nan)
             field = file["field"][:rows]
             return cls(

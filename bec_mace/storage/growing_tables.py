@@ -7,7 +7,8 @@ who goes on puts what it holds into a new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,23 +129,55 @@ def open_tables(path: Path, form: str, version: int, noun: str, kind: type[BecMa
     Raises:
         BecMaceError: Of this kind: HDF5 cannot read it, or it is another file or of another version.
     """
-    for swmr in (True, False):
+    # The plain way first: of a file that was cut off, the other would try for minutes to read what is not there.
+    for swmr in (False, True):
         try:
             file = h5py.File(path, "r", swmr=swmr, locking=False)
             break
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
+            if "truncated file" in reason:
+                raise kind(f"{path}: the file was cut off ({reason.rpartition('(')[2].rstrip(')')}); copy it again") from error
+            if "write" not in reason:  # It is not that of a writer, alive or killed.
+                raise kind(f"{path}: HDF5 cannot read it ({reason})") from error
     else:
         raise kind(f"{path}: HDF5 cannot read it ({reason})")
-    stored = file.attrs.get("format", "")
-    if (stored.decode() if isinstance(stored, bytes) else stored) != form:
+    try:
+        with refusing_damage(path, kind):
+            stored = file.attrs.get("format", "")
+            if (stored.decode() if isinstance(stored, bytes) else stored) != form:
+                raise kind(f"{path}: is an HDF5 file, but not one of bec_mace's {noun}")
+            held = int(file.attrs["format_version"])
+            if held != version:
+                raise kind(f"{path}: has format version {held}, this bec_mace reads {version}; update bec_mace")
+    except BecMaceError:
         file.close()
-        raise kind(f"{path}: is an HDF5 file, but not one of bec_mace's {noun}")
-    held = int(file.attrs["format_version"])
-    if held != version:
-        file.close()
-        raise kind(f"{path}: has format version {held}, this bec_mace reads {version}; update bec_mace")
+        raise
     return file
+
+
+@contextmanager
+def refusing_damage(path: Path, kind: type[BecMaceError]) -> Iterator[None]:
+    """Turn what HDF5 and numpy make of a damaged file into one sentence.
+
+    Raises:
+        BecMaceError: Of this kind: the file does not hold what it should.
+    """
+    try:
+        yield
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise kind(f"{path}: does not hold what such a file holds ({reason}); it is damaged, copy it again") from error
 
 
 def complete_rows(clock: h5py.Dataset, missing: float) -> int:
