@@ -92,8 +92,10 @@ def expand(paths: Paths) -> list[Path]:
         text = os.fspath(entry)
         if text.startswith(INCLUDED):
             files.append(datasets.path(text[len(INCLUDED) :]))
-        elif Path(text).expanduser().is_file():
-            files.append(Path(text).expanduser())
+        elif Path(text).is_file():  # also where the name has a tilde or brackets
+            files.append(Path(text))
+        elif Path(os.path.expanduser(text)).is_file():
+            files.append(Path(os.path.expanduser(text)))
         else:
             matches = sorted(Path(name) for name in glob.glob(os.path.expanduser(text), recursive=True))
             matches = [path for path in matches if path.is_file()]
@@ -164,7 +166,7 @@ def read_atoms(file_format: formats.FoundFormat) -> Iterator[Atoms]:
     else:
         import ase.io
 
-        reader = output.read(path) if output is not None else ase.io.iread(path, index=":")
+        reader = output.read(path) if output is not None else ase.io.iread(path, index=":", do_not_split_by_at_sign=True)
         while (atoms := _read(lambda: next(reader, None), f"{path}, frame {number}")) is not None:
             yield atoms
             number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -34,8 +35,9 @@ def read_structure(text: str, repeat: tuple[int, int, int] | list[int] = (1, 1, 
         DataError: No such file, no such structure in it, or one that cannot be used.
         DynamicsError: The folder holds no run, the structure has constraints, or ``repeat`` does not fit its periodicity.
     """
-    if Path(text).expanduser().is_dir():
-        atoms = read_state(Path(text).expanduser() / STATE).atoms()
+    folder = Path(text) if Path(text).is_dir() else Path(os.path.expanduser(text))
+    if folder.is_dir():
+        atoms = read_state(folder / STATE).atoms()
     else:
         atoms = _read_file(text)
     copies = np.array(repeat)
@@ -56,7 +58,7 @@ def _read_file(text: str) -> Atoms:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of ASE's parsers
-            read: Any = ase.io.read(paths[0], index=index)
+            read: Any = ase.io.read(paths[0], index=index, do_not_split_by_at_sign=True)
     except (IndexError, StopIteration):
         raise DataError(f"{text}: there is no structure {index} in this file; they are counted from 0") from None
     except Exception as error:  # ASE's readers raise whatever their parsing meets

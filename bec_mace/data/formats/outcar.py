@@ -93,9 +93,9 @@ def read(path: Path) -> Iterator[Atoms]:
     steps, hartree_only = _scan(path)
     with_charges = [(step, charges) for step in steps if (charges := step.charges(hartree_only)) is not None]
     if not with_charges:
-        yield from ase.io.iread(path, index=":", format="vasp-out")
+        yield from ase.io.iread(path, index=":", format="vasp-out", do_not_split_by_at_sign=True)
         return
-    images = list(ase.io.iread(path, index=":", format="vasp-out"))
+    images = list(ase.io.iread(path, index=":", format="vasp-out", do_not_split_by_at_sign=True))
     for step, charges in with_charges:
         where = f"{path}, line {step.line}"
         owner = images[_owner(step, images, where)]

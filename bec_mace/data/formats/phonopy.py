@@ -51,7 +51,7 @@ def read(path: Path) -> Iterator[Atoms]:
     structure = next((path.with_name(name) for name in _STRUCTURES if path.with_name(name).is_file()), None)
     if structure is None:
         raise DataError(f"{path}: a BORN file of phonopy needs its structure beside it, as {' or '.join(_STRUCTURES)}.")
-    atoms = next(ase.io.iread(structure, format="vasp"))
+    atoms = next(ase.io.iread(structure, format="vasp", do_not_split_by_at_sign=True))
     listed = _LISTED.match(content[0][1])
     atoms_listed = [int(word) for word in listed[1].split()] if listed else None
     if len(charges) != len(atoms) or atoms_listed not in (None, list(range(1, len(atoms) + 1))):

@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[Atoms]:
 
     # ASE fills what is missing with zeros, so the tensors are read first.
     tensors_of = {(number, name): tensors for number, name, tensors in _scan(path)}
-    for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml")):
+    for number, atoms in enumerate(ase.io.iread(path, index=":", format="vasp-xml", do_not_split_by_at_sign=True)):
         if (number, _CHARGES) in tensors_of:
             attach(atoms, tensors_of[number, _CHARGES], f"{path}, frame {number}")
         if (number, _DIELECTRIC) in tensors_of:
