@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from bec_mace.cli.console import lasting_streams
 from bec_mace.errors import BecMaceError
 
 USER_MISTAKE = 2
@@ -24,6 +25,11 @@ class CarefulGroup(click.Group):
 
     A mistake of the user exits with 2, an unexpected error with 1 and its traceback in a file, Ctrl-C with 130.
     """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as a program, whose output may lose its reader."""
+        with lasting_streams():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and report what it raises."""

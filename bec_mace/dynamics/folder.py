@@ -103,7 +103,7 @@ def read_state(path: Path) -> State:
             values = decode(str(file["values"]), always_array=False)
         version = values.pop("version")
     except Exception as error:  # numpy and the decoder raise many kinds for a file of another sort
-        raise DynamicsError(f"{path}: cannot be read as the state of a run; delete it to start again") from error
+        raise DynamicsError(f"{path}: cannot be read as the state of a run; restore it, or choose another `output`") from error
     if version != _VERSION:
         raise DynamicsError(f"{path}: has format version {version}, this bec_mace reads {_VERSION}; update bec_mace")
     return State(arrays, values)

@@ -73,16 +73,16 @@ class PartialRun:
         if not self._holds_something():
             return
         if not resume:
-            raise DataError(f"{self.folder}: holds an unfinished prediction; go on with it (--resume), or delete it")
+            raise DataError(f"{self.folder}: holds an unfinished prediction; go on with it (--resume) or choose another output")
         try:
             before = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.folder}: cannot resume, run.json cannot be read ({error}); delete the folder") from error
+            raise DataError(f"{self.folder}: cannot resume, run.json cannot be read ({error}); use another output") from error
         for name, value in self._identity.items():
             if before.get(name) != value:
                 raise DataError(
                     f"{self.folder}: cannot resume, the prediction was started with {name} "
-                    f"{_shown(before.get(name))}, now it is {_shown(value)}; restore it, or delete the folder"
+                    f"{_shown(before.get(name))}, now it is {_shown(value)}; restore it, or choose another output"
                 )
 
     @contextmanager
@@ -204,12 +204,12 @@ class Part:
             elif (int(record["number"]), int(record["digest"])) != (unit.number, _number(unit.digest)):
                 raise DataError(
                     f"{self._run.folder}: cannot resume, the structures up to {unit.sources[-1].source} are not "
-                    "those that the prediction was started with; restore the files, or delete the folder"
+                    "those that the prediction was started with; restore the files, or choose another output"
                 )
         if next(done, None) is not None:
             raise DataError(
                 f"{self._run.folder}: cannot resume, there are fewer structures than are predicted already; "
-                "restore the files, or delete the folder"
+                "restore the files, or choose another output"
             )
 
     def append(self, done: Done) -> None:

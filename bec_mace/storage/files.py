@@ -122,12 +122,11 @@ def check_output(path: Path, inputs: Iterable[str | Path], endings: Collection[s
     if path.suffix.lower() not in endings:
         known = ", ".join(sorted(endings))
         raise FileError(
-            f"{path}: is there already and does not look like {kind}, whose names end in {known}; choose another name, or "
-            "remove the file yourself."
+            f"{path}: is there already and does not look like {kind}, whose names end in {known}; choose another name."
         )
 
 
-RESUME = "go on with it (--resume), choose another `output`, or delete it"
+RESUME = "go on with it (--resume) or choose another `output`"
 
 
 def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[BecMaceError], advice: str = RESUME) -> None:
@@ -150,6 +149,13 @@ def check_free(folder: Path, traces: Iterable[Path], resume: bool, kind: type[Be
         raise kind(f"{folder}: this folder holds a run already ({existing[0]}); {advice}")
 
 
+class _LogFile(logging.FileHandler):
+    """Lets a failure to write stop the run: a full disk is said once, in one sentence, and not as a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704 -- called where the error is handled
+
+
 @contextmanager
 def logging_to(path: Path, line: str) -> Iterator[None]:
     """Append the package's log to a file for the time of a ``with`` block.
@@ -159,7 +165,7 @@ def logging_to(path: Path, line: str) -> Iterator[None]:
         line: Format of a line, as of :class:`logging.Formatter`.
     """
     logger = logging.getLogger("bec_mace")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(line, "%Y-%m-%d %H:%M:%S"))
     level = logger.level
     logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))

@@ -7,8 +7,10 @@ who goes on puts what it holds into a new one.
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ class GrowingTables:
                 chunks=(table.chunk, *table.shape),
                 dtype=table.dtype,
                 fillvalue=table.missing,
+                fletcher32=True,  # A flipped bit is an error and not a number; what lies around the data is always guarded.
             )
             dataset.attrs.update(table.attributes)
             self._grow(name, rows.get(name, np.empty((0, *table.shape))))
@@ -132,7 +135,7 @@ def open_tables(path: Path, form: str, version: int, noun: str, kind: type[BecMa
     # The plain way first: of a file that was cut off, the other would try for minutes to read what is not there.
     for swmr in (False, True):
         try:
-            file = h5py.File(path, "r", swmr=swmr, locking=False)
+            file = _open_beside_writer(path) if swmr else h5py.File(path, "r", locking=False)
             break
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
@@ -154,6 +157,22 @@ def open_tables(path: Path, form: str, version: int, noun: str, kind: type[BecMa
         file.close()
         raise
     return file
+
+
+_ATTEMPTS = 10
+"""Readings of a piece whose checksum is wrong before it is damaged and not half written; HDF5's 100 take minutes for each."""
+
+
+def _open_beside_writer(path: Path) -> h5py.File:
+    """Open a file that has a writer, alive or killed."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+    access.set_file_locking(False, False)
+    # h5py does not show this function of the library that it brings; its modules are linked to it.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS))
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
 
 
 @contextmanager

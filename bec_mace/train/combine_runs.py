@@ -70,7 +70,7 @@ def _check_free(folder: RunFolder) -> None:
     """A committee without results is what a killed start has left; it is made again."""
     committee = folder.best_file.is_file() and read_checkpoint(folder.best_file)[0]["config"].get("kind") == "committee"
     traces = [folder.metrics, folder.last, folder.results, *([] if committee else [folder.best_file])]
-    check_free(folder.path, traces, False, TrainingError, "choose another folder, or delete it")
+    check_free(folder.path, traces, False, TrainingError, "choose another folder")
 
 
 def _read_config(run: Path) -> RunConfig:

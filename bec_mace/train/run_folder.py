@@ -94,7 +94,9 @@ class RunFolder:
             result: dict[str, Any] | None = torch.load(self.last, map_location="cpu", weights_only=True)
             return result
         except Exception as error:  # torch raises many kinds for a broken file
-            raise TrainingError(f"{self.last}: cannot be read as a checkpoint; delete it to start again") from error
+            raise TrainingError(
+                f"{self.last}: cannot be read as a checkpoint; restore it, or choose another `output`"
+            ) from error
 
     def append_metrics(self, row: Mapping[str, float | int | None], units: Mapping[str, str]) -> None:
         """Add one row to metrics.csv; the first call writes the header and the units."""

@@ -55,7 +55,7 @@ def test_mistakes(run, train, small_frames):
         (("a", "nothing", "-o", "c"), "nothing: there is no config.yaml in it; give folders of runs"),
         (("a", "-o", "c"), "a committee needs at least 2 members, got 1"),
         (("a", "a", "-o", "c"), "a, a: a folder is named more than once"),
-        (("a", "b", "-o", "a"), "a: this folder holds a run already (metrics.csv); choose another folder, or delete it"),
+        (("a", "b", "-o", "a"), "a: this folder holds a run already (metrics.csv); choose another folder"),
         (("a", "b", "-o", "c", "--device", "cuda:99"), "--device cuda:99: torch cannot use it"),
     ):
         result = run("combine", *arguments)

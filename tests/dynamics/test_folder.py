@@ -34,7 +34,7 @@ def test_states_that_are_none(tmp_path):
     with pytest.raises(DynamicsError, match="the folder has no state.npz"):
         read_state(path)
     path.write_text("nonsense")
-    with pytest.raises(DynamicsError, match="cannot be read as the state of a run; delete it"):
+    with pytest.raises(DynamicsError, match="cannot be read as the state of a run; restore it, or choose another `output`"):
         read_state(path)
     write_state(path, State.of(atoms(), {"version": 7}))
     with pytest.raises(DynamicsError, match="has format version 7, this bec_mace reads 1; update"):

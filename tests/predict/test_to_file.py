@@ -117,7 +117,7 @@ def test_what_is_resumed_must_be_the_same(model, path, frames, tmp_path, monkeyp
     with pytest.raises(DataError, match="the structures up to .*in.extxyz, frame 1 are not those"):
         again()
     (tmp_path / "out.extxyz.partial" / "run.json").write_text("{")
-    with pytest.raises(DataError, match="cannot resume, run.json cannot be read .*; delete the folder"):
+    with pytest.raises(DataError, match="cannot resume, run.json cannot be read .*; use another output"):
         again()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bec_mace.errors import FileError, TrainingError
-from bec_mace.storage.files import check_output, replace_file
+from bec_mace.storage.files import check_output, logging_to, replace_file
 from bec_mace.storage.locks import alone_in
 
 PICTURES = (".png", ".pdf")
@@ -63,6 +64,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     path = tmp_path / "a[1].txt"
     code = f"""
+import logging
 import os
 from pathlib import Path
 from bec_mace.storage.files import replace_file
@@ -142,3 +144,9 @@ with alone_in(Path({str(tmp_path)!r}), TrainingError):
     with alone_in(tmp_path, TrainingError):
         assert (tmp_path / ".lock").exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_written_stops_the_run():
+    """And is not a traceback for each line, as of logging itself."""
+    with pytest.raises(OSError, match="No space left"), logging_to(Path("/dev/full"), "%(message)s"):
+        logging.getLogger("bec_mace").info("epoch 1")

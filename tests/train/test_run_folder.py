@@ -76,7 +76,7 @@ def test_last_is_read_back_without_pickled_code(folder):
 
 def test_a_broken_last_is_named(folder):
     folder.last.write_bytes(b"not a checkpoint")
-    with pytest.raises(TrainingError, match=r"last.pt: cannot be read as a checkpoint; delete it"):
+    with pytest.raises(TrainingError, match=r"last.pt: cannot be read as a checkpoint; restore it, or choose another `output`"):
         folder.load_last()
 
 
