@@ -85,6 +85,7 @@ _TABLE = (
     Property(DEVIATION, "atom", (3, 3), "e", r"\sigma_{Z^*}", is_tensor=False, compared=False,
              predicted_key="predicted_becs_std", written_unasked=False),
     Property("charges", "atom", (), "e", r"q", ("REF_charges", "charges", "initial_charges"), compared=False),
+    Property("screening", "atom", (), "1", r"\gamma", compared=False, is_tensor=False),
     Property("energy", "frame", (), "eV", r"E", ("REF_energy", "energy", "free_energy"), error="per_atom", extensive=True,
              double=True),
     Property("forces", "atom", (3,), "eV/Å", r"F", ("REF_forces", "forces")),

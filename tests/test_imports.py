@@ -27,6 +27,7 @@ RANK = {
     "storage": 2,
     "data": 3,
     "engine": 4,
+    "electrostatics": 4,
     "models": 5,
     "predict": 6,
     "evaluate": 7,

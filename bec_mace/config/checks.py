@@ -319,7 +319,8 @@ def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
         if backbone.get("sizes") is None
         else [Mistake(("model", "backbone", "sizes"), "is read from the file of from_mace; remove it")]
     )
-    if isinstance(weights, Mapping) and backbone.get("freeze", True) is True:
+    charges_act = _at(values, "model", "electrostatics") is not None
+    if isinstance(weights, Mapping) and backbone.get("freeze", True) is True and not charges_act:
         mistakes += [
             Mistake(
                 (*location, target),

@@ -49,6 +49,8 @@ HEADS: dict[str, HeadRow] = {
     "dipole": HeadRow(_POLARIZATION, f"{_FOLDER}.dipole:DipoleHead", conserves=True, sums_to_zero=True, in_kernel_models=True),
     "direct": HeadRow(frozenset({"born_effective_charges"}), f"{_FOLDER}.direct:DirectHead"),
     "energy": HeadRow(frozenset({"energy", "forces", "stress"}), f"{_FOLDER}.energy:EnergyHead", options={"wall": bool}),
+    # Of themselves they do nothing: the section ``electrostatics`` lets them act.
+    "static_charges": HeadRow(frozenset({"charges"}), f"{_FOLDER}.static_charges:StaticChargesHead", sums_to_zero=True),
     "polarizability": HeadRow(
         frozenset({"polarizability", "dielectric_tensor"}), f"{_FOLDER}.polarizability:PolarizabilityHead"
     ),

@@ -17,6 +17,7 @@ from bec_mace.config.checks import (
     check_representatives,
     check_unique_heads,
 )
+from bec_mace.config.electrostatics import ElectrostaticsConfig
 from bec_mace.config.section import Section
 
 SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 30.0
@@ -117,8 +118,11 @@ class ModelConfig(Section):
         "before training; 0.9 helps where many elements have few structures each.",
     )
     heads: Annotated[list[Head], Field(min_length=1), AfterValidator(check_unique_heads)] = Field(
-        description="One or more of monopole, charge_transfer, dipole, direct, energy, polarizability, or module:Class for "
-        "one of your own, which is code that runs; {name: {option: value}} sets options of a head."
+        description="One or more of monopole, charge_transfer, dipole, direct, energy, polarizability, static_charges, or "
+        "module:Class for one of your own, which is code that runs; {name: {option: value}} sets options of a head."
+    )
+    electrostatics: ElectrostaticsConfig | None = Field(
+        default=None, description="Charges that act through Coulomb's law. Null: none do."
     )
     reference_charges: bool = Field(default=True, description="Learn one constant charge per element.")
     acoustic_sum_rule: Literal["project", "weighted", "none"] | None = Field(

@@ -23,10 +23,13 @@ from bec_mace.config.checks import (
     check_path,
     check_schedule,
     check_split,
-    cross_check,
     import_outside_heads,
 )
+from bec_mace.config.checks import (
+    cross_check as check_sections,
+)
 from bec_mace.config.document import Mistake, apply_overrides, dump_text, read_document, write_document
+from bec_mace.config.electrostatics import check_electrostatics
 from bec_mace.config.messages import explain, raise_mistakes
 from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.config.section import Device, Precision, Section
@@ -36,6 +39,11 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 LARGEST_SEED = 2**32 - 1
+
+
+def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
+    """What does not fit together in plain values, which may be incomplete."""
+    return [*check_sections(values), *check_electrostatics(values)]
 
 
 class IndexFile(Section):

@@ -47,6 +47,7 @@ def build_graph(frame: Frame, r_max: float, dtype: torch.dtype = torch.float64, 
         edge_shifts=torch.from_numpy(edges.shifts).to(torch.float64),
         labels=labels,
         masks={name: torch.ones(1, dtype=torch.bool) for name in labels},
+        total_charge=torch.tensor([frame.total_charge], dtype=torch.float64),
     )
 
 
@@ -76,6 +77,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         edge_shifts=torch.cat([graph.edge_shifts for graph in graphs]),
         labels={name: torch.cat([_label(graph, name) for graph in graphs]) for name in names},
         masks={name: torch.cat([_mask(graph, name) for graph in graphs]) for name in names},
+        total_charge=torch.cat([graph.total_charge for graph in graphs]),
     )
 
 

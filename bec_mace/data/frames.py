@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bec_mace.data.labels import extract_labels, metadata
+from bec_mace.data.labels import TOTAL_CHARGE, extract_labels, metadata
 from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
 
@@ -30,7 +30,8 @@ class Frame:
         pbc: Periodic directions, of shape (3,), bool.
         labels: By property name, float64, of shape (n_atoms, ...) or (...), in the units of ``PROPERTIES``.
         source: Where it comes from, for messages: ``"water.extxyz, frame 3"``, counted from 0.
-        info: Other scalar metadata of the file, such as ``config_type``.
+        info: Other scalar metadata of the file, such as ``config_type``; ``total_charge`` among them is the charge of the
+            structure, in e.
 
     Raises:
         DataError: No atoms, positions that are not finite, an unknown element, a periodic cell without volume, or a
@@ -63,6 +64,7 @@ class Frame:
             )
         self._check_cell()
         self._check_labels()
+        self._check_total_charge()
 
     def _check_cell(self) -> None:
         if not np.isfinite(self.cell).all():
@@ -88,6 +90,17 @@ class Frame:
                 raise DataError(f"{self.source}: {name} must have shape {expected}, got {value.shape}.")
             if not np.isfinite(value).all():
                 raise DataError(f"{self.source}: {name} holds a value that is not finite. Repair or remove the frame.")
+
+    def _check_total_charge(self) -> None:
+        value = self.info.get(TOTAL_CHARGE, 0.0)
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not number or not np.isfinite(value):
+            raise DataError(f"{self.source}: {TOTAL_CHARGE} must be a number of elementary charges, got {value!r}.")
+
+    @property
+    def total_charge(self) -> float:
+        """Charge of the structure, in e; zero where the file says nothing."""
+        return float(self.info.get(TOTAL_CHARGE, 0.0))
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)

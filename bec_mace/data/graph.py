@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+_STRUCTURE = ("positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts", "total_charge")
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -26,6 +28,7 @@ class Graph:
         edge_shifts: Lattice translations of the sender, of shape (n_edges, 3), whole numbers in float64.
         labels: Reference values by property name: (n_atoms, ...) or (n_frames, ...).
         masks: For each label, the frames that hold it, of shape (n_frames,), bool. Labels elsewhere are zero.
+        total_charge: Of each frame, of shape (n_frames,), in e; zero when not given.
     """
 
     positions: Tensor
@@ -37,6 +40,11 @@ class Graph:
     edge_shifts: Tensor
     labels: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
+    total_charge: Tensor = None  # type: ignore[assignment]  # never None after it is made
+
+    def __post_init__(self) -> None:
+        if self.total_charge is None:
+            object.__setattr__(self, "total_charge", self.cell.new_zeros(self.cell.shape[0]))
 
     @property
     def n_atoms(self) -> int:
@@ -67,10 +75,7 @@ class Graph:
 
         return replace(
             self,
-            **{
-                name: move(getattr(self, name), torch.float32 if single else None)
-                for name in ("positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts")
-            },
+            **{name: move(getattr(self, name), torch.float32 if single else None) for name in _STRUCTURE},
             labels={name: move(value, dtype) for name, value in self.labels.items()},
             masks={name: move(value) for name, value in self.masks.items()},
         )

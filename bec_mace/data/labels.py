@@ -84,13 +84,17 @@ def file_keys(atoms: Atoms) -> set[str]:
     return (set(atoms.arrays) - {"numbers", "positions"}) | set(atoms.info) | set(_results(atoms))
 
 
+TOTAL_CHARGE = "total_charge"
+"""The key of the charge of a structure, in e."""
+
+
 def metadata(atoms: Atoms, keys: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Scalars and words of a structure that are not labels."""
     known = {key for row in PROPERTIES.values() for key in row.keys} | set((keys or {}).values())
     return {
         key: value
         for key, value in atoms.info.items()
-        if key not in known and isinstance(value, str | bool | int | float | np.generic)
+        if key not in known and (isinstance(value, str | bool | int | float | np.generic) or key == TOTAL_CHARGE)
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -23,7 +23,7 @@ class EdgeFeatures:
 
     def named(self) -> dict[str, Tensor]:
         """The tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def map(self: Edges, function: Callable[[Tensor], Tensor]) -> Edges:
         """A copy with a function of each tensor."""
@@ -48,6 +48,12 @@ class Sources:
         flow: Charge that every edge brings its receiver and takes from its sender, of shape (n_edges,), in e. Its
             polarization is among the dipoles already.
         transferred: What the flow brings each atom, of shape (n_atoms,), in e; the engine sums it.
+        static_charges: Charges that a :class:`Term` makes use of, of shape (n_atoms,), in e; of themselves they do nothing.
+        static_flow: As ``flow``, for a term; its polarization is not among the dipoles.
+        static_transferred: What the static flow brings each atom; the engine sums it.
+        static_moments: Half of each edge's polarization of the static flow at either end, of shape (n_atoms, 3), in e Å; the
+            engine sums it.
+        screening: A number per atom for a term, of shape (n_atoms,).
         constant: Whether they are meant not to depend on positions. Otherwise a derivative that has no path to the edge
             vectors is an error, and not zero.
     """
@@ -57,6 +63,11 @@ class Sources:
     energies: Tensor | None = None
     flow: Tensor | None = None
     transferred: Tensor | None = None
+    static_charges: Tensor | None = None
+    static_flow: Tensor | None = None
+    static_transferred: Tensor | None = None
+    static_moments: Tensor | None = None
+    screening: Tensor | None = None
     constant: bool = False
 
 
@@ -117,6 +128,54 @@ class Hops(Generic[Edges]):
 
 
 @dataclass(frozen=True)
+class Seeds:
+    """Cotangents of the static sources, from which the sweep starts beside those of the others.
+
+    Each is a dict by the name of a source: ``static_charges``, ``static_transferred``, ``static_moments``, ``screening``.
+
+    Attributes:
+        charge: Of the total charge, with arms; of shape (n_atoms, ...).
+        moments: Of the polarization, without arms; of shape (n_directions, n_atoms, ...).
+        energy: Of the energy; of shape (n_atoms, ...).
+    """
+
+    charge: Mapping[str, Tensor] = field(default_factory=dict)
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
+    energy: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def of(self, channel: str | int) -> Mapping[str, Tensor]:
+        """Those of a channel of the sweep."""
+        if isinstance(channel, int):
+            return {name: value[channel] for name, value in self.moments.items()}
+        return self.charge if channel == "charge" else self.energy
+
+
+@dataclass(frozen=True)
+class TermOutput:
+    """What a term makes of the sources of all atoms, in sorted order.
+
+    Attributes:
+        seeds: Where the sweep starts.
+        forces: Minus the derivative of its energy by positions at fixed sources, of shape (n_atoms, 3), in eV/Å.
+        virial: The derivative by a strain at fixed sources, of shape (n_frames, 3, 3), in eV.
+    """
+
+    seeds: Seeds
+    forces: Tensor | None = None
+    virial: Tensor | None = None
+
+
+class Term(Protocol):
+    """An energy or a polarization that is not local: made of the sources of all atoms, once, between stages and sweep."""
+
+    def __call__(
+        self, atoms: SortedAtoms, sources: Sequence[Sources], directions: Tensor | None, energy: bool, create_graph: bool
+    ) -> TermOutput:
+        """Evaluate it; ``directions`` and ``energy`` say what will be differentiated."""
+        ...
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the stages make of all atoms, in sorted order.
 
@@ -127,6 +186,7 @@ class Evaluation:
         response: dP_a/dr_j without the charge on the diagonal, of shape (n_atoms, n_directions, 3), in e.
         forces: Of shape (n_atoms, 3), in eV/Å.
         virial: Sum of d (x) dE/dd, of shape (n_frames, 3, 3), in eV.
+        term: What the term gave, where there is one; its forces and virial are among those above.
     """
 
     atoms: SortedAtoms
@@ -135,3 +195,4 @@ class Evaluation:
     response: Tensor | None = None
     forces: Tensor | None = None
     virial: Tensor | None = None
+    term: TermOutput | None = None

@@ -33,6 +33,7 @@ class SortedAtoms:
         positions: Of shape (n_atoms, 3), in Å, in float64 where the device has it.
         frame_index: The frame of each sorted atom, of shape (n_atoms,).
         n_frames: Number of frames.
+        total_charge: Charge of each frame, of shape (n_frames,), in e, in float64 where the device has it.
         dtype: Precision of edge vectors and of all that is computed from them.
     """
 
@@ -42,6 +43,7 @@ class SortedAtoms:
     positions: Tensor
     frame_index: Tensor
     n_frames: int
+    total_charge: Tensor
     dtype: torch.dtype
 
     @property
@@ -175,6 +177,7 @@ class Blocks(SortedAtoms):
             positions=self.positions[atoms],
             frame_index=self.frame_index[atoms],
             n_frames=self.n_frames,
+            total_charge=self.total_charge,
             dtype=self.dtype,
             sender=sender.where(filled, own).flatten(),
             vectors=vectors.view(-1, 3),
@@ -254,6 +257,7 @@ def _blocks(
         positions=graph.positions[order],
         frame_index=graph.frame_index[order],
         n_frames=graph.n_frames,
+        total_charge=graph.total_charge.detach(),
         dtype=dtype,
         graph=graph,
         place=place,
@@ -264,9 +268,18 @@ def _blocks(
     )
 
 
-def subtract_mean(values: Tensor, atoms: SortedAtoms) -> Tensor:
-    """Subtract from each atom's value the mean over its frame."""
-    total = atoms.sum_over_frames(values)
-    count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(values.dtype)
-    mean = total / count.view(-1, *[1] * (values.dim() - 1))
-    return values - mean[atoms.frame_index]
+def with_total(values: Tensor, atoms: SortedAtoms, total: Tensor, parts: Tensor | None = None) -> Tensor:
+    """Shift the values of the atoms of each frame so that they sum to a total.
+
+    Args:
+        values: Of shape (n_atoms, ...).
+        atoms: The atoms.
+        total: Of shape (n_frames, ...), or what broadcasts to it.
+        parts: What each atom takes of the shift, of shape (n_atoms,), above zero; equal parts when None.
+    """
+    missing = total.to(values.dtype) - atoms.sum_over_frames(values)
+    if parts is None:
+        count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(values.dtype)
+        return values + (missing / count.view(-1, *[1] * (values.dim() - 1)))[atoms.frame_index]
+    parts = (parts / atoms.sum_over_frames(parts)[atoms.frame_index]).view(-1, *[1] * (values.dim() - 1))
+    return values + parts * missing[atoms.frame_index]

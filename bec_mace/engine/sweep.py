@@ -24,24 +24,21 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from bec_mace.engine.contract import EdgeCotangents, EdgeFeatures, Edges, Evaluation, Hops, Sources, Stage, StageOutput
+from bec_mace.engine.assembly import Cotangents, assemble_forces, assemble_response, with_term
+from bec_mace.engine.contract import (
+    EdgeCotangents,
+    EdgeFeatures,
+    Edges,
+    Evaluation,
+    Hops,
+    Seeds,
+    Sources,
+    Stage,
+    StageOutput,
+    Term,
+)
 from bec_mace.engine.environments import Environments
 from bec_mace.errors import ModelError
-
-
-@dataclass(frozen=True)
-class Cotangents:
-    """Derivatives of the totals with respect to edge vectors.
-
-    Attributes:
-        charge: c, of the total charge, of shape (n_edges, 3), in e/Å.
-        moments: C_a, of the polarization along each direction, each of shape (n_edges, 3), in e.
-        energy: Of shape (n_edges, 3), in eV/Å.
-    """
-
-    charge: Tensor | None
-    moments: list[Tensor | None]
-    energy: Tensor | None
 
 
 @dataclass
@@ -95,7 +92,12 @@ class Forward:
 
 
 def evaluate(
-    hops: Hops[Edges], env: Environments, directions: Tensor | None, energy: bool, create_graph: bool = False
+    hops: Hops[Edges],
+    env: Environments,
+    directions: Tensor | None,
+    energy: bool,
+    create_graph: bool = False,
+    term: Term | None = None,
 ) -> Evaluation:
     """Evaluate a model with all edges in memory.
 
@@ -105,12 +107,14 @@ def evaluate(
         directions: Directions of the polarization to respond along, of shape (n_directions, 3); None leaves it out.
         energy: Whether to differentiate the energy.
         create_graph: Whether the result can be differentiated again.
+        term: What is made of the sources of all atoms.
     """
     forward = evaluate_stages(hops.stages, hops.node_feats, env, hops.embed_edges, directions is not None or energy)
-    cotangents = sweep(forward, env, directions, energy, create_graph)
+    made = None if term is None else term(env, forward.sources(), directions, energy, create_graph)
+    cotangents = sweep(forward, env, directions, energy, create_graph, Seeds() if made is None else made.seeds)
     response = None if directions is None else assemble_response(cotangents, env, directions)
-    forces, virial = assemble_forces(cotangents.energy, env) if energy else (None, None)
-    return Evaluation(env, forward.sources(), forward.node_feats, response, forces, virial)
+    forces, virial = with_term(*assemble_forces(cotangents.energy, env), made) if energy else (None, None)
+    return Evaluation(env, forward.sources(), forward.node_feats, response, forces, virial, made)
 
 
 def evaluate_stages(
@@ -138,7 +142,7 @@ def evaluate_stages(
         prepared = stage.prepare(gather_feats)
         sender_feats = env.gather(prepared)
         out = stage.propagate(own, sender_feats, shared, env)
-        sources = replace(out.sources, transferred=_transferred(out.sources.flow, env))
+        sources = _summed(out.sources, vectors, env)
         forward.records.append(Record(own, sender_feats, shared, replace(out, sources=sources), first))
         forward.gathers.append(_Gather(gather_feats, prepared))
         if out.node_feats is not None:
@@ -151,15 +155,34 @@ def _alias(value: Tensor) -> Tensor:
     return value.view_as(value) if value.requires_grad else value
 
 
-def _transferred(flow: Tensor | None, env: Environments) -> Tensor | None:
-    return None if flow is None else env.sum_over_slots(flow) - env.sum_over_senders(flow)
+def _summed(sources: Sources, vectors: Tensor, env: Environments) -> Sources:
+    """With what the flows bring each atom."""
+    if sources.flow is not None:
+        flow = sources.flow
+        sources = replace(sources, transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow))
+    if sources.static_flow is not None:
+        flow = sources.static_flow
+        moments = 0.5 * flow.unsqueeze(1) * vectors
+        sources = replace(
+            sources,
+            static_transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow),
+            static_moments=env.sum_over_slots(moments) + env.sum_over_senders(moments),
+        )
+    return sources
 
 
 Channel = str | int
 """A channel of the sweep: "charge", "energy", or the number of a direction."""
 
 
-def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy: bool, create_graph: bool) -> Cotangents:
+def sweep(
+    forward: Forward,
+    env: Environments,
+    directions: Tensor | None,
+    energy: bool,
+    create_graph: bool,
+    seeds: Seeds | None = None,
+) -> Cotangents:
     """Walk the stages from last to first and collect the cotangents of the edge vectors.
 
     Args:
@@ -168,8 +191,9 @@ def sweep(forward: Forward, env: Environments, directions: Tensor | None, energy
         directions: Directions of the polarization, of shape (n_directions, 3); None leaves it out.
         energy: Whether to differentiate the energy.
         create_graph: Whether the result can be differentiated again.
+        seeds: Cotangents of the static sources.
     """
-    puller = Puller(directions, energy, create_graph)
+    puller = Puller(directions, energy, create_graph, seeds)
     node: dict[Channel, Tensor | None] = {}
     edges: dict[Channel, EdgeCotangents] = {}
     for record, gather in zip(reversed(forward.records), reversed(forward.gathers), strict=True):
@@ -234,22 +258,25 @@ class Puller:
         directions: Directions of the polarization, of shape (n_directions, 3); None leaves it out.
         energy: Whether to differentiate the energy.
         create_graph: Whether the result can be differentiated again.
+        seeds: Cotangents of the static sources of all atoms.
     """
 
-    def __init__(self, directions: Tensor | None, energy: bool, create_graph: bool) -> None:
-        self.directions, self.create_graph = directions, create_graph
+    def __init__(self, directions: Tensor | None, energy: bool, create_graph: bool, seeds: Seeds | None = None) -> None:
+        self.directions, self.create_graph, self.seeds = directions, create_graph, seeds or Seeds()
         self.axes = [] if directions is None else list(range(directions.shape[0]))
         self.channels: list[Channel] = ["charge", *self.axes] if self.axes else []
         if energy:
             self.channels.append("energy")
 
-    def step(self, record: Record, env: Environments, node: Mapping[Channel, Tensor | None]) -> Pulled:
-        """From cotangents of the features that a stage gave, ``node``, to those of all that it read."""
+    def step(
+        self, record: Record, env: Environments, node: Mapping[Channel, Tensor | None], rows: slice = slice(None)
+    ) -> Pulled:
+        """From cotangents of the features that a stage gave, ``node``, to those of all that it read; ``rows`` are its atoms."""
         first, part = record.first, record.out.edge_part
         out = Pulled()
         at_messages: dict[Channel, Tensor] = {}
         for channel in self.channels:
-            seeds, has_sources = self._seeds(record, channel, node.get(channel))
+            seeds, has_sources = self._seeds(record, channel, node.get(channel), env, rows)
             features = record.edge_feats.named()
             own, at_edge_work, *at_edges = self.pull(
                 seeds,
@@ -277,7 +304,9 @@ class Puller:
             out.arms = list((env.vectors @ self.directions.T).unbind(1))
         return out
 
-    def _seeds(self, record: Record, channel: Channel, cotangent: Tensor | None) -> tuple[list[tuple[Tensor, Tensor]], bool]:
+    def _seeds(
+        self, record: Record, channel: Channel, cotangent: Tensor | None, env: Environments, rows: slice
+    ) -> tuple[list[tuple[Tensor, Tensor]], bool]:
         """What the sweep starts from or goes on with, and whether sources of this stage must respond."""
         seeds, starts = [], []
         out, sources = record.out.node_feats, record.out.sources
@@ -290,10 +319,25 @@ class Puller:
             starts.append((sources.energies, torch.ones_like(sources.energies)))
         elif isinstance(channel, int) and sources.dipoles is not None and self.directions is not None:
             starts.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
+        starts += self._static_seeds(record, channel, env, rows)
         responds = bool(starts) and not sources.constant
         if responds and not starts[0][0].requires_grad:
             raise _no_path(channel)
         return [(output, seed) for output, seed in (*seeds, *starts) if output.requires_grad], responds
+
+    def _static_seeds(self, record: Record, channel: Channel, env: Environments, rows: slice) -> list[tuple[Tensor, Tensor]]:
+        """Those of the static sources; a flow has them from both ends of its edge."""
+        sources, given = record.out.sources, self.seeds.of(channel)
+        own = [(sources.static_charges, given.get("static_charges")), (sources.screening, given.get("screening"))]
+        starts = [(value, seed[rows]) for value, seed in own if value is not None and seed is not None]
+        flow = sources.static_flow
+        if flow is not None and (seed := given.get("static_transferred")) is not None:
+            starts.append((flow, _at_receivers(seed[rows], env) - seed[env.sender]))
+        if flow is not None and (seed := given.get("static_moments")) is not None:
+            with torch.enable_grad():
+                moments = flow.unsqueeze(1) * record.edge_feats.vectors
+            starts.append((moments, 0.5 * (_at_receivers(seed[rows], env) + seed[env.sender])))
+        return starts
 
     def pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The vector-Jacobian product of pairs of outputs and cotangents, for each input; None where there is none."""
@@ -326,6 +370,11 @@ class Puller:
         return Cotangents(pulled.get("charge"), [pulled.get(axis) for axis in self.axes], pulled.get("energy"))
 
 
+def _at_receivers(values: Tensor, env: Environments) -> Tensor:
+    """Values of atoms in all their slots."""
+    return values.unsqueeze(1).expand(-1, env.n_slots, *values.shape[1:]).reshape(-1, *values.shape[1:])
+
+
 def _no_path(channel: Channel) -> ModelError:
     kind = {"charge": "charges", "energy": "energies"}.get(str(channel), "dipoles")
     return ModelError(
@@ -342,36 +391,3 @@ def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def _add_by_name(held: EdgeCotangents, more: EdgeCotangents) -> EdgeCotangents:
     return {name: _add(held.get(name), more.get(name)) for name in {**held, **more}}
-
-
-def assemble_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> Tensor:
-    """Sum the edge cotangents into dP_a/dr_j, without the charge on the diagonal.
-
-    Returns:
-        Of shape (n_atoms, n_directions, 3), in e, atoms in sorted order.
-    """
-    at_receivers, at_senders = ends_of_response(cotangents, env, directions)
-    return env.sum_over_slots(at_receivers) - env.sum_over_senders(at_senders)
-
-
-def ends_of_response(cotangents: Cotangents, env: Environments, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """What each edge adds to the response of its receiver and takes from its sender's, (n_edges, n_directions, 3), in e."""
-    zero = env.vectors.new_zeros(env.vectors.shape)
-    moments = torch.stack([zero if value is None else value for value in cotangents.moments], dim=1)
-    if cotangents.charge is None:
-        return moments, moments
-    return moments, moments + (env.vectors @ directions.T).unsqueeze(2) * cotangents.charge.unsqueeze(1)
-
-
-def assemble_forces(cotangent: Tensor | None, env: Environments) -> tuple[Tensor, Tensor]:
-    """Forces (n_atoms, 3) in eV/Å, sorted, and virials sum d (x) dE/dd (n_frames, 3, 3) in eV, from the edge cotangents."""
-    if cotangent is None:
-        cotangent = torch.zeros_like(env.vectors)
-    forces = env.sum_over_senders(cotangent) - env.sum_over_slots(cotangent)
-    return forces, virial_of(cotangent, env)
-
-
-def virial_of(cotangent: Tensor, env: Environments) -> Tensor:
-    """The sum of d (x) dE/dd over the edges of each frame, of shape (n_frames, 3, 3), in eV."""
-    virial = torch.einsum("nsa,nsb->nab", env.vectors.view(env.n_atoms, -1, 3), cotangent.view(env.n_atoms, -1, 3))
-    return env.sum_over_frames(virial)

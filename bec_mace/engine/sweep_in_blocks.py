@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bec_mace.engine.contract import Evaluation, Hops, Sources, StageOutput
+from bec_mace.engine.assembly import Cotangents, ends_of_response, virial_of, with_term
+from bec_mace.engine.contract import Evaluation, Hops, Sources, StageOutput, Term, TermOutput
 from bec_mace.engine.environments import Blocks, Environments
-from bec_mace.engine.sweep import Channel, Cotangents, Pulled, Puller, Record, ends_of_response, virial_of
+from bec_mace.engine.sweep import Channel, Pulled, Puller, Record
 
 
-def evaluate_in_blocks(hops: Hops[Any], blocks: Blocks, directions: Tensor | None, energy: bool) -> Evaluation:
+def evaluate_in_blocks(
+    hops: Hops[Any], blocks: Blocks, directions: Tensor | None, energy: bool, term: Term | None = None
+) -> Evaluation:
     """Evaluate a model with the edges of one block of atoms in memory; see :func:`~bec_mace.engine.sweep.evaluate`.
 
     Args:
@@ -27,13 +30,17 @@ def evaluate_in_blocks(hops: Hops[Any], blocks: Blocks, directions: Tensor | Non
         blocks: The atoms and their environments, block by block.
         directions: Directions of the polarization to respond along, of shape (n_directions, 3); None leaves it out.
         energy: Whether to differentiate the energy.
+        term: What is made of the sources of all atoms; it has to see those of the last stage before any is pulled back.
     """
     walk = _Walk(hops, blocks, directions, energy)
     numbers = range(len(hops.stages))
     with torch.no_grad():
+        at_once = walk.differentiates and term is None
         for number in numbers:
-            walk.step(number, forward=True, backward=walk.differentiates and number == numbers[-1])
-        for number in reversed(numbers[:-1]) if walk.differentiates else ():
+            walk.step(number, forward=True, backward=at_once and number == numbers[-1])
+        if term is not None:
+            walk.take_up(term(blocks, walk.sources(), directions, energy, False))
+        for number in reversed(numbers[:-1] if at_once else numbers) if walk.differentiates else ():
             walk.step(number, forward=False, backward=True)
     return walk.evaluation()
 
@@ -82,6 +89,15 @@ class _Walk:
         self.response = None if directions is None else like.new_zeros((n_atoms, directions.shape[0], 3))
         self.forces = like.new_zeros((n_atoms, 3)) if energy else None
         self.virial = like.new_zeros((blocks.n_frames, 3, 3), dtype=torch.float64) if energy else None
+        self.term: TermOutput | None = None
+
+    def take_up(self, made: TermOutput) -> None:
+        """Start the sweep from what a term gave too."""
+        self.term, self.puller.seeds = made, made.seeds
+
+    def sources(self) -> list[Sources]:
+        """Those of each stage."""
+        return [Sources(**made) for made in self.made]
 
     def step(self, number: int, forward: bool, backward: bool) -> None:
         """Take one stage through all blocks."""
@@ -111,7 +127,7 @@ class _Walk:
             self._keep(self.made[number], atoms, env, out)
         if backward:
             rows = {channel: value[atoms] for channel, value in self.node.items()}
-            pulled = self.puller.step(Record(own, senders, shared, out, reading.first), env, rows)
+            pulled = self.puller.step(Record(own, senders, shared, out, reading.first), env, rows, atoms)
             reading.add(atoms, env, pulled)
             self._respond(atoms, env, self.puller.cotangents(edge_feats, pulled.edges, vectors))
 
@@ -123,6 +139,8 @@ class _Walk:
             ("charges", sources.charges),
             ("dipoles", sources.dipoles),
             ("energies", sources.energies),
+            ("static_charges", sources.static_charges),
+            ("screening", sources.screening),
         ):
             _put(made, name, atoms, value, self.blocks.n_atoms)
         if sources.flow is not None:
@@ -130,6 +148,15 @@ class _Walk:
             total = made.setdefault("transferred", flow.new_zeros(self.blocks.n_atoms))
             total[atoms] += env.sum_over_slots(flow)
             total.index_add_(0, env.sender, flow, alpha=-1)
+        if sources.static_flow is not None:
+            flow = sources.static_flow.detach()
+            total = made.setdefault("static_transferred", flow.new_zeros(self.blocks.n_atoms))
+            total[atoms] += env.sum_over_slots(flow)
+            total.index_add_(0, env.sender, flow, alpha=-1)
+            half = 0.5 * flow.unsqueeze(1) * env.vectors.detach()
+            moments = made.setdefault("static_moments", half.new_zeros((self.blocks.n_atoms, 3)))
+            moments[atoms] += env.sum_over_slots(half)
+            moments.index_add_(0, env.sender, half)
 
     def _respond(self, atoms: slice, env: Environments, cotangents: Cotangents) -> None:
         """Add what the edges of a block give to the response and the forces of receivers and senders."""
@@ -156,10 +183,11 @@ class _Walk:
 
     def evaluation(self) -> Evaluation:
         """What was found for all atoms."""
-        virial = None if self.virial is None else self.virial.to(self.blocks.dtype)
-        return Evaluation(
-            self.blocks, [Sources(**made) for made in self.made], self.node_feats, self.response, self.forces, virial
-        )
+        forces, virial = self.forces, self.virial
+        if forces is not None and virial is not None:
+            forces, virial = with_term(forces, virial, self.term)
+            virial = virial.to(self.blocks.dtype)
+        return Evaluation(self.blocks, self.sources(), self.node_feats, self.response, forces, virial, self.term)
 
 
 def _put(held: dict[Any, Tensor], name: Channel, atoms: slice, value: Tensor | None, n_atoms: int) -> None:

@@ -5,10 +5,8 @@ A network and a kernel model differ in how they come by the sources. What is mad
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,42 +18,22 @@ from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.engine.autograd import differentiating
-from bec_mace.engine.contract import Evaluation, Hops
-from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_blocks, build_environments, subtract_mean
+from bec_mace.engine.contract import Hops
+from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, build_blocks, build_environments, with_total
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
+from bec_mace.models.coupling import StaticCoupling, coupled
 from bec_mace.models.exact_constants import ExactConstants
 from bec_mace.models.footprint import Footprint
+from bec_mace.models.of_cells import dielectric_response, stress_of
+from bec_mace.models.state import State
 from bec_mace.properties import PROPERTIES
 
 Z = "born_effective_charges"
 
 _LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
 _DERIVATIVES = frozenset({Z, "forces", "stress"})
-
-
-def total_of(values: Sequence[Tensor | None]) -> Tensor | None:
-    """The sum of what is there; None of nothing."""
-    present = [value for value in values if value is not None]
-    return sum(present[1:], present[0]) if present else None
-
-
-@dataclass
-class State:
-    """What one evaluation of some heads left behind, atoms in sorted order."""
-
-    evaluation: Evaluation
-    heads: list[str]
-
-    @property
-    def atoms(self) -> SortedAtoms:
-        """The atoms."""
-        return self.evaluation.atoms
-
-    def total(self, name: str) -> Tensor | None:
-        """The sum of one kind of source over all stages."""
-        return total_of([getattr(sources, name) for sources in self.evaluation.sources])
 
 
 class PolarizationModel(ExactConstants, ABC):
@@ -76,6 +54,7 @@ class PolarizationModel(ExactConstants, ABC):
         provides: Names of the properties that can be asked for.
         projects: Whether the sum over each cell is subtracted, in equal parts or in learned ones.
         metadata: What is stored beside the weights in a checkpoint.
+        electrostatics: How static charges act, where they do.
         exact_weights: Weights that are not trained, by name, in the precision of the file that they come from.
     """
 
@@ -91,6 +70,7 @@ class PolarizationModel(ExactConstants, ABC):
         self.statistics = statistics
         self.metadata: dict[str, Any] = {}
         self.exact_weights: dict[str, Tensor] = {}
+        self.electrostatics: StaticCoupling | None = None
         polar = [row for row in map(head_row, config.head_options) if Z in row.provides]
         charges = torch.tensor([statistics.reference_charges.get(z, 0.0) for z in self.elements])
         if config.reference_charges and polar:
@@ -113,6 +93,8 @@ class PolarizationModel(ExactConstants, ABC):
             self.provides |= {"head_contributions"}
         if "dipole" in heads:
             self.provides |= {"dipoles"}
+        if self.electrostatics is not None:
+            self.provides |= {"charges", "screening"} if self.electrostatics.couples else {"charges"}
 
     @property
     @abstractmethod
@@ -215,7 +197,8 @@ class PolarizationModel(ExactConstants, ABC):
         axes = torch.eye(3, device=atoms.positions.device) if directions is None else directions
         axes = axes.to(atoms.dtype)
         response = axes if Z in wanted else None
-        state = self._evaluate(atoms, list(self.heads), response, bool(wanted & {"forces", "stress"}), create_graph)
+        derivatives = bool(wanted & {"forces", "stress"})
+        state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph)
         evaluation = state.evaluation
         out: dict[str, Any] = {}
         if evaluation.response is not None:
@@ -223,7 +206,7 @@ class PolarizationModel(ExactConstants, ABC):
         if evaluation.forces is not None:
             out["forces"] = atoms.unsort(evaluation.forces)
         if "stress" in wanted and evaluation.virial is not None:
-            out["stress"] = _stress(evaluation.virial, graph)
+            out["stress"] = stress_of(evaluation.virial, graph)
         if "energy" in wanted:
             out["energy"] = self._energy(state)
         if wanted & {"charges", "dipole", "polarization"}:
@@ -235,37 +218,61 @@ class PolarizationModel(ExactConstants, ABC):
             out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
         if "dipoles" in wanted:
             out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
+        if "screening" in wanted:
+            out["screening"] = atoms.unsort(coupled(state).screening.to(atoms.dtype))
         for name, shares in (self._shares(state) if wanted - {"head_contributions"} - set(out) else {}).items():
             out[name] = self._of_atoms_or_frames(name, shares, atoms)
         if "head_contributions" in wanted:
-            out["head_contributions"] = self._head_contributions(atoms, axes, create_graph)
+            out["head_contributions"] = self._head_contributions(graph, atoms, axes, create_graph)
         return {name: out[name] for name in wanted}
 
     def _evaluate(
-        self, atoms: Environments | Blocks, heads: list[str], directions: Tensor | None, energy: bool, create_graph: bool
+        self,
+        graph: Graph,
+        atoms: Environments | Blocks,
+        heads: list[str],
+        directions: Tensor | None,
+        energy: bool,
+        create_graph: bool,
+        references: bool = True,
     ) -> State:
         """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
         hops = self._hops(atoms, heads, not create_graph)
+        term = None
+        if self.electrostatics is not None:
+            static = self._references(atoms, atoms.positions.dtype) if references and self.electrostatics.couples else None
+            if references and static is None:
+                static = torch.zeros_like(atoms.positions[:, 0])
+            term = self.electrostatics.term(graph, static, self._neutralize)
         if isinstance(atoms, Environments):
-            return State(evaluate(hops, atoms, directions, energy, create_graph), heads)
-        return State(evaluate_in_blocks(hops, atoms, directions, energy), heads)
+            return State(evaluate(hops, atoms, directions, energy, create_graph, term), heads)
+        return State(evaluate_in_blocks(hops, atoms, directions, energy, term), heads)
+
+    @property
+    def _couples(self) -> bool:
+        """Whether static charges give a polarization."""
+        return self.electrostatics is not None and self.electrostatics.couples
 
     def _references(self, atoms: SortedAtoms, dtype: torch.dtype | None = None) -> Tensor:
-        """Reference charges of the atoms, made to sum to zero in each frame."""
-        return self._neutralize(self.reference_charges.to(dtype or atoms.dtype)[atoms.species], atoms)
+        """Reference charges of the atoms, made to sum to the total charge of each frame."""
+        values = self.reference_charges.to(dtype or atoms.dtype)[atoms.species]
+        return self._neutralize(values, atoms, atoms.total_charge)
 
-    def _neutralize(self, values: Tensor, atoms: SortedAtoms) -> Tensor:
-        """Subtract the sum over each frame from its atoms, in equal parts or in the learned ones of their elements."""
-        if self.sum_rule_logits is None:
-            return subtract_mean(values, atoms)
-        parts = torch.exp(_LOGIT_SCALE * self.sum_rule_logits.to(values.dtype))[atoms.species]
-        parts = (parts / atoms.sum_over_frames(parts)[atoms.frame_index]).view(-1, *[1] * (values.dim() - 1))
-        return values - parts * atoms.sum_over_frames(values)[atoms.frame_index]
+    def _neutralize(self, values: Tensor, atoms: SortedAtoms, total: Tensor) -> Tensor:
+        """Let the values of each frame sum to a total, in equal parts or in the learned ones of their elements."""
+        logits: Tensor | None = self.sum_rule_logits
+        parts = None if logits is None else torch.exp(_LOGIT_SCALE * logits.to(values.dtype))[atoms.species]
+        return with_total(values, atoms, total, parts)
 
     def _response(self, state: State, response: Tensor, axes: Tensor, references: bool = True) -> Tensor:
         """Z*, of shape (n_atoms, n_directions, 3): redistribution, charges on the diagonal, direct tensors, sum rule."""
         atoms, charges = state.atoms, state.total("charges")
-        diagonal = self._references(atoms) if references else torch.zeros_like(atoms.positions[:, 0], dtype=atoms.dtype)
+        if self._couples:
+            diagonal = coupled(state).dynamic.to(atoms.dtype)
+        elif references:
+            diagonal = self._references(atoms)
+        else:
+            diagonal = torch.zeros_like(atoms.positions[:, 0], dtype=atoms.dtype)
         if charges is not None:
             diagonal = diagonal + charges
         response = response + diagonal.view(-1, 1, 1) * axes
@@ -273,28 +280,33 @@ class PolarizationModel(ExactConstants, ABC):
         if tensors is not None:
             response = response + axes @ tensors
         if self.projects:
-            response = self._neutralize(response, atoms)
+            total = atoms.total_charge.to(atoms.dtype) if references else torch.zeros_like(atoms.total_charge)
+            response = self._neutralize(response, atoms, total.view(-1, 1, 1) * axes)
         return response
 
     def _charges(self, state: State) -> Tensor:
-        """Charges of the monopole and charge-transfer heads and the references, in e."""
+        """Static charges; of other models those of the monopole and charge-transfer heads and the references, in e."""
+        if self.electrostatics is not None:
+            static: Tensor = coupled(state).charges
+            return static.to(state.atoms.dtype)
         charges = self._references(state.atoms)
         for part in (state.total("charges"), state.total("transferred")):
             if part is not None:
                 charges = charges + part
-        return self._neutralize(charges, state.atoms) if self.projects else charges
+        return self._neutralize(charges, state.atoms, state.atoms.total_charge) if self.projects else charges
 
     def _dipole(self, state: State) -> Tensor:
         """Polarization of the frames at the positions given, of shape (n_frames, 3), in e Å; large terms cancel."""
         atoms = state.atoms
         # In the precision of the positions: what is left of neutrality is multiplied by them.
-        monopoles = self._references(atoms, atoms.positions.dtype)
+        monopoles = coupled(state).dynamic if self._couples else self._references(atoms, atoms.positions.dtype)
         charges, dipoles = state.total("charges"), state.total("dipoles")
         if charges is not None:
             monopoles = monopoles + charges
-        monopoles = self._neutralize(monopoles, atoms) if self.projects else monopoles
+        monopoles = self._neutralize(monopoles, atoms, atoms.total_charge) if self.projects else monopoles
         density = monopoles.unsqueeze(1) * atoms.positions
-        density = density if dipoles is None else density + dipoles
+        for moments in (dipoles, coupled(state).moments if self._couples else None):
+            density = density if moments is None else density + moments
         return atoms.sum_over_frames(density).to(atoms.dtype)
 
     def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -302,13 +314,7 @@ class PolarizationModel(ExactConstants, ABC):
         shares = self._polarizabilities(state)
         if shares is None:
             raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
-        polarizability = state.atoms.sum_over_frames(shares)
-        fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
-        volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1).to(polarizability.dtype)
-        # The gradient of what is not taken must be a number too.
-        volume = torch.where(fills_space, volume, torch.ones_like(volume))
-        identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
-        return polarizability, torch.where(fills_space, identity + 4 * math.pi * polarizability / volume, torch.nan)
+        return dielectric_response(state.atoms.sum_over_frames(shares), graph)
 
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
@@ -331,16 +337,23 @@ class PolarizationModel(ExactConstants, ABC):
         count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(shares.dtype)
         return total / count.view(-1, *[1] * len(row.shape))
 
-    def _head_contributions(self, atoms: Environments | Blocks, axes: Tensor, create_graph: bool) -> dict[str, Tensor]:
+    def _head_contributions(
+        self, graph: Graph, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
+    ) -> dict[str, Tensor]:
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
             if Z not in self.heads[name].provides:
                 continue
-            state = self._evaluate(atoms, [name], axes, False, create_graph)
+            state = self._evaluate(graph, atoms, [name], axes, False, create_graph, references=False)
             if state.evaluation.response is not None:
                 parts[name] = atoms.unsort(self._response(state, state.evaluation.response, axes, references=False))
-        parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
+        if self._couples:  # A screening that depends on positions lets them respond.
+            state = self._evaluate(graph, atoms, [], axes, False, create_graph)
+            if state.evaluation.response is not None:
+                parts["reference"] = atoms.unsort(self._response(state, state.evaluation.response, axes))
+        else:
+            parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
         return parts
 
     def _check_precision(self) -> None:
@@ -379,14 +392,6 @@ def _check_block_size(block_size: int | None, create_graph: bool) -> None:
         raise ModelError(f"block_size must be at least 1, got {block_size}.")
     if block_size is not None and create_graph:
         raise ModelError("block_size cannot be given with create_graph: blocks keep no graph to differentiate. Leave one out.")
-
-
-def _stress(virial: Tensor, graph: Graph) -> Tensor:
-    volume = torch.linalg.det(graph.cell.detach()).abs().to(virial.dtype)
-    if bool((volume == 0).any()) or not bool(graph.pbc.all()):
-        raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
-    result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
-    return result
 
 
 def _detach(value: Any) -> Any:

@@ -17,7 +17,8 @@ from bec_mace.engine.autograd import depends_on
 from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
-from bec_mace.models.base import PolarizationModel, State, total_of
+from bec_mace.models.base import PolarizationModel
+from bec_mace.models.coupling import Coupled, StaticCoupling, StaticFlow, as_static, first_charges
 from bec_mace.models.footprint import Footprint
 from bec_mace.models.heads import Features, Head, head_class
 from bec_mace.models.heads.charge_transfer import ChargeTransferHead
@@ -27,16 +28,19 @@ from bec_mace.models.mace.layer import Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
 from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
 from bec_mace.models.radial import RadialFeatures
+from bec_mace.models.state import State, total_of
 
-_KINDS = ("charges", "dipoles", "energies")
+_KINDS = ("charges", "dipoles", "energies", "static_charges", "screening")
 
 
 class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
-    def __init__(self, model: NetworkModel, number: int, heads: Sequence[Head], frozen: bool) -> None:
+    def __init__(self, model: NetworkModel, number: int, heads: Sequence[str], frozen: bool) -> None:
         self.layer: Layer = model.backbone.layer(number)
-        self.number, self.heads, self.frozen = number, heads, frozen
+        self.number, self.frozen = number, frozen
+        self.heads: dict[str, Head] = {name: model.heads[name] for name in heads}
+        self.coupling = model.electrostatics
 
     def prepare(self, node_feats: Tensor) -> Tensor:
         """What neighbours gather."""
@@ -46,15 +50,21 @@ class LayerStage:
         """New features and what the heads read from them."""
         part = self.layer.messages(sender_feats, edge_feats, env, self.frozen)
         out = self.layer.update(node_feats, part.messages, env, self.frozen)
-        shares = [head.read(self.number, out, env) for head in self.heads]
+        shares = [self._read(name, head, out, env) for name, head in self.heads.items()]
         if self.number == 0:
-            shares += [head.read_edges(edge_feats, env) for head in self.heads]
+            shares += [head.read_edges(edge_feats, env) for head in self.heads.values()]
+        if self.coupling is not None and self.coupling.readouts is not None:
+            shares.append(Sources(screening=self.coupling.readouts(self.number, out)))
         if edge_feats.vectors.requires_grad:
             for share in shares:
                 self._check_path(share, out, edge_feats)
         totals = {name: total_of([getattr(share, name) for share in shares]) for name in _KINDS}
         constant = all(share.constant for share in shares if any(getattr(share, name) is not None for name in _KINDS))
         return StageOutput(out, Sources(**totals, constant=constant), part)
+
+    def _read(self, name: str, head: Head, node_feats: Tensor, env: Environments) -> Sources:
+        share = head.read(self.number, node_feats, env)
+        return as_static(share) if self.coupling is not None and self.coupling.is_static(name) else share
 
     def _check_path(self, share: Sources, node_feats: Tensor, edge_feats: RadialFeatures) -> None:
         """Each head by itself: one that detaches must not hide behind the others."""
@@ -80,7 +90,19 @@ class NetworkModel(PolarizationModel):
         super().__init__(config, elements, statistics)
         self.backbone = Backbone(config, self.elements, statistics.avg_num_neighbors)
         features = self._features(config, statistics)
+        if config.electrostatics is not None:
+            self.electrostatics = StaticCoupling(
+                config.electrostatics, features.n_layers, features.n_channels, features.readout_mlp
+            )
+            if self.electrostatics.couples:
+                self._start_charges(features)
         self._install({short_name(name): _build_head(name, features, options) for name, options in config.head_options.items()})
+
+    def _start_charges(self, features: Features) -> None:
+        """Reference charges act through Coulomb's law: what the labels of Z* say of them is screened."""
+        if self.config.reference_charges:
+            with torch.no_grad():
+                self.reference_charges.copy_(torch.tensor(features.reference_charges))
 
     def _features(self, config: ModelConfig, statistics: Statistics) -> Features:
         """What the heads are told."""
@@ -101,6 +123,7 @@ class NetworkModel(PolarizationModel):
             else tuple(None if widths is None else tuple(widths) for widths in sizes.readouts),
             mace_gate="silu" if sizes is None else sizes.gate,
             mace_zbl=None if sizes is None or sizes.zbl is None else (sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
+            reference_charges=first_charges(config, self.elements, statistics.reference_charges),
             r_max=self.backbone.r_max,
         )
 
@@ -139,13 +162,15 @@ class NetworkModel(PolarizationModel):
         return {**dict(self.named_parameters()), "reference_charges": self.reference_charges}
 
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[RadialFeatures]:
-        chosen = [self.heads[name] for name in heads]
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
         stages: list[Stage[RadialFeatures]] = [
-            LayerStage(self, number, chosen, frozen) for number in range(len(self.backbone.layers))
+            LayerStage(self, number, heads, frozen) for number in range(len(self.backbone.layers))
         ]
-        stages += [stage for head in chosen if (stage := head.stage()) is not None]
+        for name in heads:
+            if (stage := self.heads[name].stage()) is not None:
+                static = self.electrostatics is not None and self.electrostatics.is_static(name)
+                stages.append(StaticFlow(stage) if static else stage)
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 
     def _tensors(self, state: State) -> Tensor | None:
@@ -165,7 +190,9 @@ class NetworkModel(PolarizationModel):
         head = self.heads["energy"]
         if energies is None or not isinstance(head, EnergyHead):
             raise ModelError("this model has no energy head; add 'energy' to model.heads and train it.")
-        return state.atoms.sum_over_frames(energies.double() + head.references(state.atoms.species))
+        total = state.atoms.sum_over_frames(energies.double() + head.references(state.atoms.species))
+        term = state.evaluation.term
+        return total + term.energies if isinstance(term, Coupled) and term.energies is not None else total
 
 
 def _distance_table(statistics: Statistics, elements: Sequence[int]) -> tuple[tuple[float, ...], ...]:

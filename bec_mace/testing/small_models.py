@@ -87,3 +87,34 @@ def make_model(
             for parameter in head.parameters():
                 parameter.mul_(_GAINS.get(name, 3.0))
     return model.to(dtype)
+
+
+def make_static_model(
+    heads: tuple[str, ...], screening: str, sources: tuple[str, ...] | None = None, **options: object
+) -> PolarizationModel:
+    """A small network whose charges act through Coulomb's law, with a screening that depends on the environment.
+
+    Args:
+        heads: As in a configuration, ``energy`` among them.
+        screening: As in a configuration.
+        sources: As in a configuration; all heads that can be by default.
+        **options: Of :func:`make_model`.
+    """
+    chosen = sources or tuple(head for head in heads if head in ("monopole", "charge_transfer", "static_charges"))
+    section: dict[str, object] = {"sources": list(chosen), "screening": screening}
+    model = make_model(heads, electrostatics=_Hashable({**section, "epsilon_infinity": 1.78}), **options)
+    coupling = model.electrostatics
+    if coupling is not None and coupling.readouts is not None:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(3)
+            for module in coupling.readouts.modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.reset_parameters()
+    return model
+
+
+class _Hashable(dict[str, object]):
+    """A section of a configuration that can be part of a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items())))

@@ -24,6 +24,7 @@ class Features:
         mace_readouts: Hidden units of the energy readout of each layer of a mace model; None for a network of our own.
         mace_gate: Their nonlinearity.
         mace_zbl: Power, exponent and prefactor of the pair repulsion of a mace model.
+        reference_charges: Charge of an atom of each element to start from, in e; empty where nothing is known.
         r_max: Cutoff radius, in Å.
     """
 
@@ -39,4 +40,5 @@ class Features:
     mace_readouts: tuple[tuple[int, ...] | None, ...] | None = None
     mace_gate: str = "silu"
     mace_zbl: tuple[int, float, float] | None = None
+    reference_charges: tuple[float, ...] = ()
     r_max: float = math.inf

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bec_mace.engine.environments import Environments, subtract_mean
+from bec_mace.engine.environments import Environments, with_total
 from bec_mace.models.kernel_regression.descriptors import Described
 from bec_mace.models.kernel_regression.kernel import Kernel, element_slices
 
@@ -45,10 +45,10 @@ def sorted_design_matrix(kernel: Kernel, env: Environments, memory: float = 1e9)
                 _add_receivers(kernel, env, out, _Receivers(kernel, env, densities, number, receivers))
         if kernel.reference_charges:
             # Reference charges are made to sum to zero in each frame.
-            charges = subtract_mean(kernel.element_of(env), env)
+            charges = with_total(kernel.element_of(env), env, env.total_charge.new_zeros(()))
             out[..., -charges.shape[1] :] = charges.view(env.n_atoms, 1, 1, -1) * torch.eye(3).to(out).unsqueeze(2)
         if kernel.projects:
-            out = subtract_mean(out, env)
+            out = with_total(out, env, env.total_charge.new_zeros(()))
     return out
 
 

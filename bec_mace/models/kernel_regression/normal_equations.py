@@ -106,7 +106,10 @@ def gather(
         env = model.environments(build_graph(frame, model.r_max).to(model.representatives.device))
         matrix = sorted_design_matrix(model.kernel(), env, left)
         # The prior of a reference charge is centred on the mean of the labels, where the model has it already.
-        targets = (torch.tensor(frame.labels[Z]).to(matrix)[env.order] - matrix @ model.weights()).flatten()
+        labels = torch.tensor(frame.labels[Z]).to(matrix)[env.order]
+        # Every model gives each atom its part of the total charge.
+        shared = frame.total_charge / len(frame) * torch.eye(3, dtype=labels.dtype, device=labels.device)
+        targets = (labels - shared - matrix @ model.weights()).flatten()
         rows = whitening.columns(matrix.view(-1, model.n_weights))
         del matrix
         gathered.total.add(rows, targets)

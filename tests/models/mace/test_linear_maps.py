@@ -31,7 +31,7 @@ def kernel_error(model: PolarizationModel, *frames: Frame) -> float:
         node_feats = model.backbone.embed_nodes(env)
         edge_feats = model.backbone.embed_edges(env.vectors, env)
         for number, theirs in enumerate(expected):
-            stage = LayerStage(model, number, list(model.heads.values()), frozen)
+            stage = LayerStage(model, number, list(model.heads), frozen)
             node_feats = stage.propagate(node_feats, env.gather(stage.prepare(node_feats)), edge_feats, env).node_feats
             ours = env.unsort(node_feats)
             assert ours.shape == theirs.shape

@@ -1,0 +1,106 @@
+"""The section ``model.electrostatics``: charges that act through Coulomb's law, and how they are screened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from bec_mace.config.checks import check_element, show, suggest, wrong
+from bec_mace.config.document import Mistake
+from bec_mace.config.section import Section
+
+COUPLED = ("monopole", "charge_transfer")
+"""Heads whose charges can act through Coulomb's law and give a polarization."""
+_ALONE = "static_charges"
+
+
+def _source(value: str) -> str:
+    if value not in (*COUPLED, _ALONE):
+        known = [*COUPLED, _ALONE]
+        raise wrong(f"charges that act come from {' or '.join(known)}, got '{value}'{suggest(value, known)}")
+    return value
+
+
+def _signs(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise wrong(f"expected signs by element, such as {{O: -1}}, got {show(value)}")
+    for symbol, sign in value.items():
+        check_element(str(symbol))
+        if sign not in (-1, 1) or isinstance(sign, bool):
+            raise wrong(f"the sign of {symbol} must be 1 or -1, got {show(sign)}")
+    return value
+
+
+class ElectrostaticsConfig(Section):
+    """Coulomb's law between the charges of some heads."""
+
+    sources: Annotated[list[Annotated[str, AfterValidator(_source)]], Field(min_length=1)] = Field(
+        description="Heads whose charges act: monopole, charge_transfer or both; static_charges for screening: independent."
+    )
+    screening: Literal["independent", "fixed", "global", "local"] = Field(
+        default="local",
+        description="What ties Z* to the charges. independent: nothing. fixed: the root of epsilon_infinity, for Z* from "
+        "energies and forces alone. global: one learned number. local: a learned number of each atom.",
+    )
+    smearing: float = Field(default=1.0, gt=0.1, le=5.0, description="Width of the charges in Å; nearer the network has all.")
+    tolerance: float = Field(default=1e-6, gt=0, le=1e-2, description="Error that is allowed in an energy, in eV/e^2.")
+    method: Literal["auto", "direct", "reciprocal", "mesh"] = Field(
+        default="auto", description="How periodic sums are done; auto takes a mesh for large cells."
+    )
+    epsilon_infinity: float | None = Field(
+        default=None, ge=1, le=1000, description="Dielectric constant at clamped nuclei; fixed needs it, others start from it."
+    )
+    charge_sign: Annotated[dict[str, int], BeforeValidator(_signs)] = Field(
+        default_factory=dict,
+        description="Sign of the charges of some elements, such as {O: -1}: energies and forces leave it open.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ElectrostaticsConfig:
+        if len(set(self.sources)) < len(self.sources):
+            raise wrong("a head stands twice among the sources; leave one out")
+        alone = _ALONE in self.sources
+        if self.screening == "independent" and self.sources != [_ALONE]:
+            raise wrong("screening: independent takes sources: [static_charges], whose charges give no polarization")
+        if self.screening != "independent" and alone:
+            raise wrong(
+                f"static_charges give no polarization to screen; take screening: independent, or sources: [{COUPLED[0]}]"
+            )
+        if self.screening == "fixed" and self.epsilon_infinity is None:
+            raise wrong("screening: fixed needs epsilon_infinity, the dielectric constant at clamped nuclei")
+        return self
+
+    @property
+    def first_screening(self) -> float:
+        """Gamma of ``fixed``, and where it starts where it is learned."""
+        return math.sqrt(self.epsilon_infinity) if self.epsilon_infinity is not None else 1.3
+
+
+def check_electrostatics(values: Mapping[str, Any]) -> list[Mistake]:
+    """What must stand elsewhere for charges to act, in the plain values of a training configuration."""
+    model = values.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("heads"), list):
+        return []
+    heads = [head if isinstance(head, str) else next(iter(head), "") for head in model["heads"] if isinstance(head, str | dict)]
+    section = model.get("electrostatics")
+    if not isinstance(section, Mapping):
+        if _ALONE in heads and section is None:
+            cure = "add model.electrostatics: {sources: [static_charges], screening: independent}"
+            return [Mistake(("model", "heads"), f"static_charges do nothing of themselves; {cure}")]
+        return []
+    mistakes = []
+    sources = section.get("sources")
+    sources = [name for name in sources if isinstance(name, str)] if isinstance(sources, list) else []
+    for name in sources:
+        if name in (*COUPLED, _ALONE) and name not in heads:
+            mistakes.append(Mistake(("model", "electrostatics", "sources"), f"'{name}' is not among model.heads; add it there"))
+    if _ALONE in heads and _ALONE not in sources:
+        mistakes.append(Mistake(("model", "heads"), "static_charges is not among model.electrostatics.sources; add it there"))
+    if "energy" not in heads and model.get("backbone") is None:
+        mistakes.append(
+            Mistake(("model", "heads"), "charges that act through Coulomb's law are part of an energy; add the head energy")
+        )
+    return mistakes

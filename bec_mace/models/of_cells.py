@@ -1,0 +1,34 @@
+"""Properties of a cell that need its volume."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bec_mace.data.graph import Graph
+from bec_mace.errors import ModelError
+
+
+def dielectric_response(polarizability: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+    """Polarizabilities as given, in Å^3, and dielectric tensors, not a number where a frame does not fill space."""
+    fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
+    volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1).to(polarizability.dtype)
+    # The gradient of what is not taken must be a number too.
+    volume = torch.where(fills_space, volume, torch.ones_like(volume))
+    identity = torch.eye(3, dtype=polarizability.dtype, device=polarizability.device)
+    return polarizability, torch.where(fills_space, identity + 4 * math.pi * polarizability / volume, torch.nan)
+
+
+def stress_of(virial: Tensor, graph: Graph) -> Tensor:
+    """Stress from the derivative of the energy by a strain, of shape (n_frames, 3, 3), in eV/Å^3.
+
+    Raises:
+        ModelError: A frame is not periodic in three directions.
+    """
+    volume = torch.linalg.det(graph.cell.detach()).abs().to(virial.dtype)
+    if bool((volume == 0).any()) or not bool(graph.pbc.all()):
+        raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
+    result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
+    return result
