@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bec_mace import datasets
 from bec_mace.data import formats
+from bec_mace.data.formats.espresso import OTHER_KEY
 from bec_mace.data.formats.xyz import parse_text, read_texts
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_index_order, check_names, file_keys
@@ -70,7 +71,7 @@ def read_frames(
     for path in files:
         file_format = formats.find_format(path)
         raw = file_format.output is not None
-        own_keys = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES)}
+        own_keys = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES and key != OTHER_KEY)}
         order = "polarization_first" if raw else index_order
         for number, atoms in enumerate(read_atoms(file_format)):
             seen |= file_keys(atoms)

@@ -204,3 +204,27 @@ def test_streams(files) -> None:
     frames = [streaming.to_frame(source) for source in streaming.iter_sources([files / "outputs" / name for name in names])]
     assert [len(frame) for frame in frames] == [9, 8, 10]
     assert all(not frame.labels for frame in frames)
+
+
+def test_numbers_that_touch_types_of_atoms_and_both_derivatives(files, read_text_file, caplog) -> None:
+    text = (files / "outputs" / "MgO.both_derivatives.ph.out").read_text()
+    assert "1Mg" in text
+    for variant in (text, text.replace("1Mg", "1 Mg").replace("2O", "2 O")):
+        frame = read_text_file(variant)
+        # Rows are the direction of the polarization in both blocks.
+        assert frame.labels[Z].tolist()[0] == [[1.97, 0.01, 0.0], [0.0, 1.97, 0.02], [0.03, 0.0, 1.97]]
+        assert frame.labels[Z][1, 2].tolist() == [0.03, 0.0, -1.95]
+        assert "differ by up to 0.0100 e; (d P / du) is taken" in caplog.text
+        other = read_text_file(variant, keys={Z: "becs_of_the_other_derivative"})
+        assert other.labels[Z][:, 2].tolist() == [[0.03, 0.0, 1.98], [0.03, 0.0, -1.96]]
+
+
+@pytest.fixture
+def read_text_file(tmp_path):
+    def read_text_file(text: str, **options):
+        path = tmp_path / "output"
+        path.write_text(text)
+        (frame,) = read_frames(path, **options)
+        return frame
+
+    return read_text_file

@@ -2,7 +2,8 @@
 
 The tensors come as derivatives of the forces, ``(d Force / dE)``, rows ``Ex``, ``Ey``, ``Ez`` the direction of the field, or
 of the polarization, ``(d P / du)``, rows ``Px``, ``Py``, ``Pz`` its direction; columns are the displacement in both. The last
-block is taken. Blocks to which ph.x has applied the acoustic sum rule are left aside: labels are the raw numbers.
+block is taken; where a file has both kinds, the last of the other is kept under the key ``becs_of_the_other_derivative`` and a
+remark says so. Blocks to which ph.x has applied the acoustic sum rule are left aside: labels are the raw numbers.
 
 Lengths have the few digits that ph.x writes: 4 or more of the lattice vectors and 5 or more of the positions, in units of the
 lattice parameter.
@@ -10,6 +11,7 @@ lattice parameter.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +20,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bec_mace.data.formats.parsing import Lines, attach, attach_dielectric, numbers, read_lines
+from bec_mace.data.formats.parsing import Lines, attach, attach_dielectric, check_count, numbers, read_lines
 from bec_mace.errors import DataError
 from bec_mace.units import BOHR
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+logger = logging.getLogger(__name__)
 
 ADVICE = "ph.x writes Born effective charges at q = 0 with epsil = .true. or zue = .true."
 
@@ -33,10 +37,13 @@ _VOLUME = re.compile(r"unit-cell volume\s*=\s*(\S+)\s+\(a\.u\.\)\^3")
 _N_ATOMS = re.compile(r"number of atoms/cell\s*=\s*(\d+)")
 _AXIS = re.compile(r"^\s*a\(([123])\)\s*=\s*\(([^)]*)\)")
 _SITE = re.compile(r"^\s*(\d+)\s+(\S+)\s+\S+\s+tau\(\s*\d+\)\s*=\s*\(([^)]*)\)")
-_BLOCK = re.compile(r"Effective charges \(d (?:Force / dE|P / du)\) in cartesian axis(.*)")
+_BLOCK = re.compile(r"Effective charges \(d (Force / dE|P / du)\) in cartesian axis(.*)")
+OTHER_KEY = "becs_of_the_other_derivative"
+"""Where the other derivative stands in files that have both."""
 _DIELECTRIC = "Dielectric constant in cartesian axis"
 _DIELECTRIC_ROW = re.compile(r"^\s*\(([^)]*)\)")
-_ATOM = re.compile(r"^\s*atom\s+(\d+)\s+(\S+)")
+# Since 7.3 the block (d P / du) has no blank between number and type.
+_ATOM = re.compile(r"^\s*atom\s*(\d+)\s*([^\s\d]\S*)")
 _ROW = re.compile(r"^\s*[EP]([xyz])\s*\(([^)]*)\)")
 _ELEMENT = re.compile(r"[A-Za-z]+")
 # The volume from lattice vectors of 4 decimals, next to the one that ph.x writes.
@@ -52,7 +59,7 @@ class _Run:
         axes: Lattice vectors by number.
         labels: Types of the atoms.
         positions: Of the atoms, in lattice parameters.
-        charges: The last raw block of tensors.
+        blocks: The last raw block of tensors of each kind, the last of all at the end.
         dielectric: The last dielectric tensor, of shape (3, 3).
         corrected: Whether there is a block with the acoustic sum rule applied.
         line: Where the block began.
@@ -62,7 +69,7 @@ class _Run:
     axes: dict[int, list[float]] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     positions: list[list[float]] = field(default_factory=list)
-    charges: np.ndarray | None = None
+    blocks: dict[str, np.ndarray] = field(default_factory=dict)
     dielectric: np.ndarray | None = None
     corrected: bool = False
     line: int = 0
@@ -82,8 +89,11 @@ def read(path: Path) -> Iterator[Atoms]:
     """
     run = _scan(path)
     atoms = _structure(run, path)
-    if run.charges is not None:
-        attach(atoms, run.charges, f"{path}, line {run.line}")
+    if run.blocks:
+        *others, taken = run.blocks
+        attach(atoms, run.blocks[taken], f"{path}, line {run.line}")
+        if others:
+            _keep_other(atoms, run.blocks[taken], run.blocks[others[0]], path, taken, others[0])
     elif run.corrected:
         raise DataError(
             f"{path}: Born effective charges only with the acoustic sum rule applied. "
@@ -94,17 +104,33 @@ def read(path: Path) -> Iterator[Atoms]:
     yield atoms
 
 
+def _keep_other(atoms: Atoms, taken: np.ndarray, other: np.ndarray, path: Path, name: str, other_name: str) -> None:
+    check_count(len(other), len(atoms), str(path))
+    atoms.set_array(OTHER_KEY, other.reshape(len(atoms), 9))
+    logger.warning(
+        "%s: has Born effective charges as (d %s) and as (d %s), which differ by up to %.4f e; (d %s) is taken, "
+        "keys: {born_effective_charges: %s} takes the other",
+        path,
+        name,
+        other_name,
+        float(np.abs(taken - other).max()),
+        name,
+        OTHER_KEY,
+    )
+
+
 def _scan(path: Path) -> _Run:
     run = _Run()
     lines = read_lines(path)
     for number, line in lines:
         where = f"{path}, line {number}"
         if match := _BLOCK.search(line):
-            if "asr" in match[1] and "without" not in match[1]:
+            if "asr" in match[2] and "without" not in match[2]:
                 run.corrected = True
                 continue
             run.line = number
-            run.charges = _read_block(lines, path, run)
+            run.blocks.pop(match[1], None)
+            run.blocks[match[1]] = _read_block(lines, path, run)
         elif _DIELECTRIC in line:
             run.dielectric = _read_dielectric(lines, path, number)
         elif match := _SITE.match(line):
@@ -140,7 +166,8 @@ def _read_block(lines: Lines, path: Path, run: _Run) -> np.ndarray:
         if int(match[1]) != index + 1 or index < len(run.labels) and match[2] != run.labels[index]:
             expected = " ".join([str(index + 1), *run.labels[index : index + 1]])
             raise DataError(
-                f"{path}, line {number}: expected atom {expected}, found {line.strip()[:40]!r}. The file is damaged: remove it."
+                f"{path}, line {number}: expected atom {expected}, found {line.strip()[:40]!r}. "
+                "The file is damaged: leave it out."
             )
         rows = []
         for axis in "xyz":
@@ -149,7 +176,7 @@ def _read_block(lines: Lines, path: Path, run: _Run) -> np.ndarray:
             if row is None or row[1] != axis:
                 raise DataError(
                     f"{path}, line {number}: row {axis} of atom {index + 1} is missing. "
-                    "The file is cut off or damaged: run the calculation again, or remove the file."
+                    "The file is cut off or damaged: run the calculation again, or leave the file out."
                 )
             rows.append(numbers(row[2], 3, f"{path}, line {number}"))
         tensors.append(rows)
@@ -182,7 +209,7 @@ def _structure(run: _Run, path: Path) -> Atoms:
     if missing:
         raise DataError(
             f"{path}: no complete {' and '.join(missing)} in this output of ph.x. It is cut off or damaged: "
-            "run the calculation again, or remove the file."
+            "run the calculation again, or leave the file out."
         )
     alat = run.scalars["alat"]
     # celldm has a digit more. It is another length where it is not the lattice parameter.
@@ -193,7 +220,7 @@ def _structure(run: _Run, path: Path) -> Atoms:
     if volume is not None and abs(abs(np.linalg.det(cell)) - volume) > _VOLUME_ERROR * volume:
         raise DataError(
             f"{path}: the lattice vectors enclose {abs(np.linalg.det(cell)):.4f} bohr^3, but the volume is given "
-            f"as {volume:.4f}. The file is damaged: remove it."
+            f"as {volume:.4f}. The file is damaged: leave it out."
         )
     species = [_atomic_number(label, path) for label in run.labels]
     return Atoms(numbers=species, positions=np.array(run.positions) * length * BOHR, cell=cell * BOHR, pbc=True)

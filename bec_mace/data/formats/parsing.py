@@ -57,7 +57,7 @@ def numbers(text: str, count: int, where: str) -> list[float]:
     if len(words) != count:
         raise DataError(
             f"{where}: expected {count} numbers, found {text.strip()[:60]!r}. "
-            "The file is cut off or damaged: run the calculation again, or remove the file."
+            "The file is cut off or damaged: run the calculation again, or leave the file out."
         )
     values = []
     for word in words:
@@ -68,7 +68,7 @@ def numbers(text: str, count: int, where: str) -> list[float]:
         if not math.isfinite(value):
             raise DataError(
                 f"{where}: {word!r} stands where a number should be. The calculation went wrong, or a number "
-                "did not fit its column: repair or remove the file."
+                "did not fit its column: repair the file or leave it out."
             )
         values.append(value)
     return values
@@ -99,5 +99,5 @@ def check_count(n_charges: int, n_atoms: int, where: str) -> None:
     if n_charges != n_atoms:
         raise DataError(
             f"{where}: Born effective charges of {n_charges} atoms, but the structure has {n_atoms}. "
-            "The file is cut off or damaged: run the calculation again, or remove the file."
+            "The file is cut off or damaged: run the calculation again, or leave the file out."
         )
