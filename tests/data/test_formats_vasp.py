@@ -266,3 +266,49 @@ def test_vasprun_without_tensors(files) -> None:
     assert set(read_frames(path)[0].labels) == {"energy", "forces", "stress"}
     with pytest.raises(DataError, match="VASP writes Born effective charges with LEPSILON"):
         read_frames(path, require=[Z])
+
+
+def test_dielectric_tensor_of_finite_fields(text, read) -> None:
+    """LCALCEPS writes the header without "in DFT"."""
+    frames = read(without_listings(text).replace("effects in DFT)", "effects)"))
+    assert first_dielectric(frames) == [[2.512904, 0, 0], [0, 2.511747, -0.000293], [0, -0.000293, 2.545510]]
+
+
+VASPRUN = "MgO.vasprun.xml"
+
+
+def changed_vasprun(files, tmp_path, *changes):
+    text = (files / "outputs" / VASPRUN).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "vasprun.xml"
+    path.write_text(text)
+    (frame,) = read_frames(path)
+    return frame
+
+
+def test_vasprun_of_electrons_that_have_not_converged(files, tmp_path, caplog) -> None:
+    frame = changed_vasprun(files, tmp_path)
+    assert frame.labels[Z].shape == (2, 3, 3)
+    assert "vasprun.xml, frame 0: the electrons have not converged in 3 steps" in caplog.text
+    caplog.clear()
+    changed_vasprun(files, tmp_path, ('name="NELM"> 3<', 'name="NELM"> 60<'))
+    assert "converged" not in caplog.text
+
+
+def test_vasprun_of_hartree_response(files, tmp_path, caplog) -> None:
+    frame = changed_vasprun(files, tmp_path, ('name="LRPA"> F', 'name="LRPA"> T'))
+    assert Z not in frame.labels and EPS not in frame.labels
+    assert "LRPA = .TRUE. leaves exchange and correlation out" in caplog.text
+
+
+def test_outcar_of_electrons_that_have_not_converged(text, read, caplog) -> None:
+    read(text)
+    assert "converged" not in caplog.text
+    read(text.replace("aborting loop because EDIFF is reached", "aborting loop EDIFF was not reached (unconverged)", 1))
+    assert "frame 0: the electrons have not converged" in caplog.text
+    caplog.clear()
+    most = re.search(r"NELM   = +\d+;", text)[0]
+    read(text.replace("aborting loop because EDIFF is reached", "", 1).replace(most, "NELM   = 3;"))
+    assert "frame 0: the electrons have not converged" in caplog.text

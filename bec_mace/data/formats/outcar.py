@@ -12,6 +12,7 @@ and its positions prove to which structure the tensors belong.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from bec_mace.errors import DataError
 if TYPE_CHECKING:
     from ase import Atoms
 
+logger = logging.getLogger(__name__)
+
 ADVICE = "VASP writes Born effective charges with LEPSILON = .TRUE. or LCALCEPS = .TRUE., and LRPA = .FALSE."
 
 _VERSION = re.compile(r"^ *vasp\.\d", re.MULTILINE)
@@ -33,8 +36,13 @@ _STRUCTURE = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"  # Where ASE ends a struc
 _STEP_END = "LOOP+"
 _LISTING = re.compile(r"^\s*POSITION\s+DIRECTION\s+([123])\s+BORN EFFECTIVE CHARGE\s+\(rigid")
 _SUMMARY = re.compile(r"^\s*BORN EFFECTIVE CHARGES \(")
-_DIELECTRIC = "MACROSCOPIC STATIC DIELECTRIC TENSOR (including local field effects in DFT)"
+# LEPSILON writes "in DFT", LCALCEPS does not. Tensors "in RPA" or "excluding" local fields lack a part of them.
+_DIELECTRIC = re.compile(r"MACROSCOPIC STATIC DIELECTRIC TENSOR \(including local field effects(?: in DFT)?\)")
 _HARTREE_ONLY = re.compile(r"^\s*LRPA\s*=\s*T\b")
+_MOST_STEPS = re.compile(r"^\s*NELM\s*=\s*(\d+)\b")
+_ELECTRONIC_STEP = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
+_CONVERGED = "aborting loop because EDIFF is reached"
+_NOT_CONVERGED = "EDIFF was not reached"
 _DIRECTIONS = (1, 2, 3)
 # Positions are written to 5 decimals, in Å.
 _SAME = 3e-5
@@ -91,6 +99,8 @@ def read(path: Path) -> Iterator[Atoms]:
     import ase.io
 
     steps, hartree_only = _scan(path)
+    if hartree_only and any(step.charges(False) is not None and step.charges(True) is None for step in steps):
+        warn_hartree_only(path)
     with_charges = [(step, charges) for step in steps if (charges := step.charges(hartree_only)) is not None]
     if not with_charges:
         yield from ase.io.iread(path, index=":", format="vasp-out", do_not_split_by_at_sign=True)
@@ -109,10 +119,13 @@ def _scan(path: Path) -> tuple[list[_Step], bool]:
     """The ionic steps of a file, and whether LRPA was set."""
     steps = [_Step()]
     hartree_only = False
+    loop = ElectronicLoop(path)
     structures = 0
     lines = read_lines(path)
     for number, line in lines:
+        loop.follow(line)
         if _STRUCTURE in line:
+            loop.end(structures)
             steps[-1].structures.append(structures)
             structures += 1
         elif _STEP_END in line:
@@ -124,11 +137,57 @@ def _scan(path: Path) -> tuple[list[_Step], bool]:
         elif "DIRECTION" in line and (match := _LISTING.match(line)):
             steps[-1].line = number
             steps[-1].listing[int(match[1])] = _read_listing(lines, path, number)
-        elif _DIELECTRIC in line:
+        elif "MACROSCOPIC" in line and _DIELECTRIC.search(line):
             steps[-1].dielectric = _read_dielectric(lines, path, number)
         elif "LRPA" in line:
             hartree_only = hartree_only or bool(_HARTREE_ONLY.match(line))
     return steps, hartree_only
+
+
+class ElectronicLoop:
+    """Whether the electrons of a structure have converged, followed line by line through an OUTCAR.
+
+    Args:
+        path: The file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._most, self._done, self._converged, self._failed = path, 0, 0, False, False
+
+    def follow(self, line: str) -> None:
+        """Take one line of the file."""
+        if "Iteration" in line and (match := _ELECTRONIC_STEP.search(line)):
+            self._done = int(match[1])
+        elif "aborting loop" in line:
+            self._converged, self._failed = _CONVERGED in line, _NOT_CONVERGED in line
+        elif not self._most and "NELM" in line and (match := _MOST_STEPS.match(line)):
+            self._most = int(match[1])
+
+    def end(self, number: int) -> None:
+        """Warn where the structure with this number has not converged; the next one begins."""
+        if self._failed or not self._converged and 0 < self._most <= self._done:
+            warn_not_converged(self._path, number, self._done)
+        self._done, self._converged, self._failed = 0, False, False
+
+
+def warn_not_converged(path: Path, number: int, steps: int) -> None:
+    """Say that the electrons of a structure of VASP have not converged."""
+    logger.warning(
+        "%s, frame %d: the electrons have not converged in %d steps, so that its energy, forces and tensors may be wrong; "
+        "compute it again with a larger NELM, or leave the frame out",
+        path,
+        number,
+        steps,
+    )
+
+
+def warn_hartree_only(path: Path) -> None:
+    """Say that a response of VASP is left out because it lacks exchange and correlation."""
+    logger.warning(
+        "%s: LRPA = .TRUE. leaves exchange and correlation out of the response; its Born effective charges and dielectric "
+        "tensor are not taken; compute them with LRPA = .FALSE.",
+        path,
+    )
 
 
 def _read_summary(lines: Lines, path: Path, start: int) -> np.ndarray:
@@ -142,7 +201,7 @@ def _read_summary(lines: Lines, path: Path, start: int) -> np.ndarray:
         if words[1:] != [str(len(tensors) + 1)]:
             raise DataError(
                 f"{path}, line {number}: expected ion {len(tensors) + 1}, found {line.strip()[:40]!r}. "
-                "The file is damaged: remove it."
+                "The file is damaged: leave it out."
             )
         rows = []
         for direction in _DIRECTIONS:
@@ -151,14 +210,14 @@ def _read_summary(lines: Lines, path: Path, start: int) -> np.ndarray:
             if index != direction:
                 raise DataError(
                     f"{path}, line {number}: expected row {direction} of ion {len(tensors) + 1}, found "
-                    f"{line.strip()[:60]!r}. The file is damaged: remove it."
+                    f"{line.strip()[:60]!r}. The file is damaged: leave it out."
                 )
             rows.append(values)
         tensors.append(rows)
     if not tensors:
         raise DataError(
             f"{path}, line {start}: the block of Born effective charges is empty. "
-            "The file is cut off or damaged: run the calculation again, or remove the file."
+            "The file is cut off or damaged: run the calculation again, or leave the file out."
         )
     return np.array(tensors)
 
@@ -172,7 +231,8 @@ def _read_listing(lines: Lines, path: Path, start: int) -> np.ndarray:
             return np.array(rows)
         rows.append(numbers(line.partition("(")[0], 6, f"{path}, line {number}"))
     raise DataError(
-        f"{path}, line {start}: the list of Born effective charges is cut off. Run the calculation again, or remove the file."
+        f"{path}, line {start}: the list of Born effective charges is cut off. "
+        "Run the calculation again, or leave the file out."
     )
 
 
