@@ -73,7 +73,7 @@ class Frame:
             return
         rows = self.cell[self.pbc]
         # The Gram determinant is the squared length, area or volume that the periodic vectors span.
-        with np.errstate(over="ignore", invalid="ignore"):  # of vectors beyond all sizes, which are refused
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # of vectors beyond all sizes, which are refused
             lengths = np.linalg.norm(rows, axis=1)
             flat = not np.linalg.det(rows @ rows.T) > (_FLAT * lengths.prod()) ** 2
         if lengths.min() == 0 or flat:

@@ -77,6 +77,12 @@ def test_periodic_cell_without_volume(frame: Frame, cell: list[list[int]], pbc: 
         replace(frame, cell=np.array(cell, float), pbc=np.array(pbc))
 
 
+def test_vectors_too_short_to_divide_by_are_refused_without_a_warning(frame: Frame) -> None:
+    cell = np.array([[2.5e-158, -1.0, 0.0], [2.5e-155, -1.0, 0.0], [1e-162, 0.0, -1e-200]])
+    with pytest.raises(DataError, match="enclose no volume"):
+        replace(frame, cell=cell, pbc=np.ones(3, dtype=bool))
+
+
 def test_directions_without_periodicity_need_no_vector(frame: Frame) -> None:
     cell = np.array([[0, 0, 0], [0, 4.0, 0], [0, 0, 0]])
     assert replace(frame, cell=cell, pbc=np.array([False, True, False])).cell[1, 1] == 4.0
