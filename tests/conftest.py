@@ -9,8 +9,15 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from hypothesis import HealthCheck, settings
 
 from bec_mace.testing.fixtures import device, dtype  # noqa: F401 - fixtures of all tests
+
+# The same examples in every run, and no clock: a busy machine must not fail a test.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
