@@ -77,7 +77,7 @@ def mace_features(
 ) -> tuple[list[Tensor], Tensor]:
     """Node features after each layer, (n, n_components, n_channels), and radial functions, from mace's own blocks."""
     backbone: Any = model.backbone
-    elements = torch.tensor(model.elements)
+    elements = torch.tensor(model.elements, device=vectors.device)
     attrs = (atomic_numbers[:, None] == elements).to(vectors.dtype)
     edges = torch.stack([sender, receiver])
     harmonics = backbone.spherical_harmonics(vectors)
