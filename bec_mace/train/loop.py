@@ -22,6 +22,7 @@ from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
 from bec_mace.properties import PROPERTIES
+from bec_mace.train.first_energies import beside_coulomb
 from bec_mace.train.loss import Loss
 from bec_mace.train.prepare import (
     FrameSets,
@@ -161,7 +162,8 @@ def set_up(
     check_element_weights(loss, elements)
     dtype = DTYPES[config.precision]
     torch.manual_seed(config.seed)
-    model = build_model(config.model, elements, compute_statistics(sets.train, config.model.r_max), dtype)
+    statistics = beside_coulomb(compute_statistics(sets.train, config.model.r_max), sets.train, config.model)
+    model = build_model(config.model, elements, statistics, dtype)
     model.to(fabric.device)
     copy_from_first(fabric, model)
     n_weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
