@@ -77,6 +77,14 @@ def test_stress_against_finite_differences() -> None:
         assert abs(stress[a, b] - slope / volume) < 1e-8
 
 
+def test_the_stress_of_a_left_handed_cell_is_that_of_the_same_crystal() -> None:
+    model, frame = make_model(("energy",)), triclinic()
+    swapped = move(frame, frame.positions, frame.cell[[1, 0, 2]])
+    assert np.linalg.det(swapped.cell) * np.linalg.det(frame.cell) < 0
+    one, other = (model(build_graph(same, model.r_max), ("stress",))["stress"] for same in (frame, swapped))
+    assert one.abs().max() > 1e-3 and torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
 def test_stress_needs_three_periodic_directions() -> None:
     model = make_model(("energy",))
     graph = collate([build_graph(triclinic(), model.r_max), build_graph(slab(), model.r_max)])

@@ -43,6 +43,14 @@ def test_charges_times_positions_are_the_dipole_of_a_molecule(heads: tuple[str, 
     assert np.abs(out["dipole"][0].numpy() - moment).max() < 1e-12
 
 
+def test_what_a_flow_polarizes_is_in_the_charges_and_not_in_the_dipoles_of_atoms() -> None:
+    graph = build_graph(triclinic(), 2.6)
+    alone = make_model(("dipole",))(graph, ("dipoles", "polarization"))
+    both = make_model(("charge_transfer", "dipole"))(graph, ("dipoles", "polarization"))
+    assert (both["polarization"] - alone["polarization"]).abs().max() > 1e-3
+    assert alone["dipoles"].abs().max() > 1e-3 and torch.allclose(both["dipoles"], alone["dipoles"], rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
 def test_remainder_of_the_monopole_head(frame: Frame, layers: int) -> None:
