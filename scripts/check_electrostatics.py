@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bec_mace.data import Frame, build_graph
 from bec_mace.electrostatics import ChargedFrames, Coulomb
 from bec_mace.models import PolarizationModel
+from bec_mace.testing import coulomb_references as known
 from bec_mace.testing.physics import move, repeat
 from bec_mace.testing.small_models import make_static_model
 from bec_mace.testing.structures import triclinic
@@ -39,16 +40,6 @@ LIMITS = {
     "supercell": 1e-10,
     "dipole_in_a_cell": 1e-2,
 }
-CHARGES = [0.4, -0.7, 0.2]
-POSITIONS = [[0.0, 0.0, 0.0], [1.1, 0.2, -0.3], [-0.4, 2.0, 0.9]]
-CELL = [[9.0, 0.0, 0.0], [1.0, 10.0, 0.0], [-0.5, 0.7, 11.0]]
-ITS_CONSTANT, MOLECULE, CRYSTAL = 14.399639, -2.87850539, -2.93238988
-FCC = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-MADELUNG = (
-    (FCC, [0.5, 0, 0], 0.5, 1.7475645946331822),
-    ([[0, 0, 0]], [0.5, 0.5, 0.5], 3**0.5 / 2, 1.7626747730709884),
-    (FCC, [0.25, 0.25, 0.25], 3**0.5 / 4, 1.6380550533887988),
-)
 
 
 def tensor(values: object) -> Tensor:
@@ -65,20 +56,19 @@ def energy(coulomb: Coulomb, charges: object, positions: object, cell: object = 
 
 
 def reference_energies() -> float:
-    factor = ITS_CONSTANT / COULOMB_CONSTANT
-    errors = [factor * energy(Coulomb(), CHARGES, POSITIONS) - MOLECULE]
-    for method in ("reciprocal", "mesh"):
-        errors.append(factor * energy(Coulomb(method=method, tolerance=1e-8), CHARGES, POSITIONS, CELL) - CRYSTAL)
+    alone, cell = (known.CHARGES, known.POSITIONS), (known.CHARGES, known.POSITIONS, known.CELL)
+    errors = [energy(Coulomb(), *alone) - known.MOLECULE]
+    errors += [energy(Coulomb(method=name, tolerance=1e-8), *cell) - known.CRYSTAL for name in ("reciprocal", "mesh")]
     return max(map(abs, errors))
 
 
 def madelung() -> float:
     errors, size = [], 5.4
-    for sites, shift, distance, constant in MADELUNG:
-        fractions = [*sites, *[[x + y for x, y in zip(site, shift, strict=True)] for site in sites]]
-        charges = [1.0] * len(sites) + [-1.0] * len(sites)
+    for fractions, distance, constant in known.CRYSTALS.values():
+        half = len(fractions) // 2
+        charges = [1.0] * half + [-1.0] * half
         value = energy(Coulomb(smearing=0.25, tolerance=1e-10), charges, size * np.array(fractions), size * np.eye(3))
-        errors.append(-value / len(sites) * distance * size / COULOMB_CONSTANT - constant)
+        errors.append(-value / half * distance * size / COULOMB_CONSTANT - constant)
     return max(map(abs, errors))
 
 

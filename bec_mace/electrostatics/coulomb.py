@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ from bec_mace.electrostatics.direct_sum import direct_energies
 from bec_mace.electrostatics.mesh_sum import MeshSum
 from bec_mace.electrostatics.reciprocal_sum import ReciprocalSum
 from bec_mace.electrostatics.slabs import dipole_energies, enclosing_cells
+from bec_mace.electrostatics.wavevectors import WavevectorSum
 from bec_mace.errors import ModelError
 
 Method = Literal["auto", "direct", "reciprocal", "mesh"]
@@ -134,7 +134,7 @@ class Coulomb:
         energies = wide.energies(values, positions @ torch.linalg.inv(cell), cell)
         return energies + dipole_energies(values, positions, cell)
 
-    def _sum(self, n_atoms: int) -> Callable[[Tensor, float, float], ReciprocalSum | MeshSum]:
+    def _sum(self, n_atoms: int) -> type[WavevectorSum]:
         if self.method == "mesh" or (self.method == "auto" and n_atoms > _LARGE):
             return MeshSum
         return ReciprocalSum

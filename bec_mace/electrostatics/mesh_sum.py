@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-from bec_mace.electrostatics import kernels
 from bec_mace.electrostatics.pieces import in_pieces
+from bec_mace.electrostatics.wavevectors import WavevectorSum
 
 _ORDER = 8
 _POINTS_PER_WAVE = 3.2
@@ -22,47 +22,24 @@ _ATOMS = 4096
 """Atoms whose splines are in memory at once."""
 
 
-class MeshSum:
-    """The mesh of some cells.
+class MeshSum(WavevectorSum):
+    """S(k) from charges on a mesh."""
 
-    Args:
-        cell: Lattice vectors as rows, of shape (n_frames, 3, 3), in Å.
-        smearing: In Å.
-        tolerance: Where the kernel is cut off.
-    """
-
-    def __init__(self, cell: Tensor, smearing: float, tolerance: float) -> None:
-        self.smearing = smearing
-        self._longest = kernels.longest_wavevector(smearing, tolerance)
-        lengths = torch.linalg.vector_norm(cell, dim=2).max(dim=0).values.tolist()
-        spacing = 2 * math.pi / self._longest / _POINTS_PER_WAVE
+    def _choose(self, lengths: list[float], longest: float, like: Tensor) -> None:
+        spacing = 2 * math.pi / longest / _POINTS_PER_WAVE
         self._n = [_smooth_number(max(2 * _ORDER, math.ceil(length / spacing))) for length in lengths]
-        whole = [torch.fft.fftfreq(n, 1 / n, device=cell.device, dtype=cell.dtype) for n in self._n[:2]]
-        whole.append(torch.arange(self._n[2] // 2 + 1, device=cell.device, dtype=cell.dtype))
-        self._whole = torch.stack(torch.meshgrid(*whole, indexing="ij"), dim=-1)
-        squared = self._squared(cell)
-        inside = (squared > 0) & (squared <= self._longest**2)
-        last = self._whole[..., 2]
+        self.whole = [torch.fft.fftfreq(n, 1 / n, device=like.device, dtype=like.dtype) for n in self._n[:2]]
         # Half of the transform is kept, and the other is its mirror image.
-        counts = torch.where((last > 0) & (2 * last < self._n[2]), 2.0, 1.0).to(cell.dtype)
-        spline = [_spline_transform(numbers, n) for numbers, n in zip(whole, self._n, strict=True)]
-        product = spline[0].view(-1, 1, 1) * spline[1].view(1, -1, 1) * spline[2]
-        self._weights = torch.where(inside, counts / product, torch.zeros_like(counts))
+        last = torch.arange(self._n[2] // 2 + 1, device=like.device, dtype=like.dtype)
+        self.whole.append(last)
+        first, second, third = (_spline_transform(numbers, n) for numbers, n in zip(self.whole, self._n, strict=True))
+        twice = torch.where((last > 0) & (2 * last < self._n[2]), 2.0, 1.0).to(like.dtype)
+        self.counts = twice / (first.view(-1, 1, 1) * second.view(1, -1, 1) * third)
 
-    def _squared(self, cell: Tensor) -> Tensor:
-        vectors = 2 * math.pi * torch.einsum("abcd,fed->fabce", self._whole, torch.linalg.inv(cell))
-        return (vectors * vectors).sum(dim=-1)
-
-    def energies(self, charges: Tensor, fractional: Tensor, cell: Tensor) -> Tensor:
-        """As :meth:`~bec_mace.electrostatics.reciprocal_sum.ReciprocalSum.energies`."""
-        squared, volume = self._squared(cell), torch.linalg.det(cell).abs()
-        kernel = (
-            kernels.of_wavevector(squared.where(self._weights > 0, torch.ones_like(squared)), self.smearing) * self._weights
-        )
+    def _power(self, charges: Tensor, fractional: Tensor) -> Tensor:
         structure = torch.fft.rfftn(self._density(charges, fractional), dim=(1, 2, 3))
-        power = structure.real.square() + structure.imag.square()
-        energies: Tensor = 0.5 * (kernel * power).sum(dim=(1, 2, 3)) / volume
-        return energies
+        power: Tensor = structure.real.square() + structure.imag.square()
+        return power
 
     def _density(self, charges: Tensor, fractional: Tensor) -> Tensor:
         """Charges on the mesh, of shape (n_frames, n1, n2, n3), in e."""

@@ -144,19 +144,19 @@ class _Walk:
         ):
             _put(made, name, atoms, value, self.blocks.n_atoms)
         if sources.flow is not None:
-            flow = sources.flow.detach()
-            total = made.setdefault("transferred", flow.new_zeros(self.blocks.n_atoms))
-            total[atoms] += env.sum_over_slots(flow)
-            total.index_add_(0, env.sender, flow, alpha=-1)
+            self._add_ends(made, "transferred", atoms, env, sources.flow.detach(), -1)
         if sources.static_flow is not None:
             flow = sources.static_flow.detach()
-            total = made.setdefault("static_transferred", flow.new_zeros(self.blocks.n_atoms))
-            total[atoms] += env.sum_over_slots(flow)
-            total.index_add_(0, env.sender, flow, alpha=-1)
-            half = 0.5 * flow.unsqueeze(1) * env.vectors.detach()
-            moments = made.setdefault("static_moments", half.new_zeros((self.blocks.n_atoms, 3)))
-            moments[atoms] += env.sum_over_slots(half)
-            moments.index_add_(0, env.sender, half)
+            self._add_ends(made, "static_transferred", atoms, env, flow, -1)
+            self._add_ends(made, "static_moments", atoms, env, 0.5 * flow.unsqueeze(1) * env.vectors.detach(), 1)
+
+    def _add_ends(
+        self, made: dict[str, Tensor], name: str, atoms: slice, env: Environments, values: Tensor, at_sender: int
+    ) -> None:
+        """Add values of the edges of a block to their receivers, and with a sign to their senders."""
+        total = made.setdefault(name, values.new_zeros((self.blocks.n_atoms, *values.shape[1:])))
+        total[atoms] += env.sum_over_slots(values)
+        total.index_add_(0, env.sender, values, alpha=at_sender)
 
     def _respond(self, atoms: slice, env: Environments, cotangents: Cotangents) -> None:
         """Add what the edges of a block give to the response and the forces of receivers and senders."""

@@ -23,7 +23,7 @@ from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
-from bec_mace.models.coupling import StaticCoupling, coupled
+from bec_mace.models.coupling import CoulombTerm, StaticCoupling, coupled
 from bec_mace.models.exact_constants import ExactConstants
 from bec_mace.models.footprint import Footprint
 from bec_mace.models.of_cells import dielectric_response, stress_of
@@ -198,7 +198,7 @@ class PolarizationModel(ExactConstants, ABC):
         axes = axes.to(atoms.dtype)
         response = axes if Z in wanted else None
         derivatives = bool(wanted & {"forces", "stress"})
-        state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph)
+        state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph, energies="energy" in wanted)
         evaluation = state.evaluation
         out: dict[str, Any] = {}
         if evaluation.response is not None:
@@ -235,6 +235,7 @@ class PolarizationModel(ExactConstants, ABC):
         energy: bool,
         create_graph: bool,
         references: bool = True,
+        energies: bool = False,
     ) -> State:
         """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
         hops = self._hops(atoms, heads, not create_graph)
@@ -243,7 +244,7 @@ class PolarizationModel(ExactConstants, ABC):
             static = self._references(atoms, atoms.positions.dtype) if references and self.electrostatics.couples else None
             if references and static is None:
                 static = torch.zeros_like(atoms.positions[:, 0])
-            term = self.electrostatics.term(graph, static, self._neutralize)
+            term = CoulombTerm(self.electrostatics, graph, static, self._neutralize, energies)
         if isinstance(atoms, Environments):
             return State(evaluate(hops, atoms, directions, energy, create_graph, term), heads)
         return State(evaluate_in_blocks(hops, atoms, directions, energy, term), heads)

@@ -36,7 +36,7 @@ class Coupled(TermOutput):
     """What static charges give, atoms in sorted order.
 
     Attributes:
-        energies: Of shape (n_frames,), in eV.
+        energies: Of shape (n_frames,), in eV; None where nobody looks at them.
         charges: The static charges, of shape (n_atoms,), in e.
         screening: gamma, of shape (n_atoms,); None where the charges give no polarization.
         dynamic: gamma q of what has an arm, summing to the total charge of each frame, of shape (n_atoms,), in e.
@@ -86,22 +86,18 @@ class StaticCoupling(torch.nn.Module):
             return common, common.expand(like.shape[0])
         return common, torch.nn.functional.softplus(number + logits.to(like.dtype))
 
-    def term(
-        self, graph: Graph, references: Tensor | None, neutralize: Callable[[Tensor, SortedAtoms, Tensor], Tensor]
-    ) -> CoulombTerm:
-        """The term of the engine for a batch.
-
-        Args:
-            graph: The batch.
-            references: Charges of the atoms before the heads', of shape (n_atoms,), sorted; None counts neither them nor the
-                total charge.
-            neutralize: Makes values of atoms sum to a total of each frame.
-        """
-        return CoulombTerm(self, graph, references, neutralize)
-
 
 class CoulombTerm:
-    """Coulomb's law for the frames of a batch; a :class:`~bec_mace.engine.contract.Term`."""
+    """Coulomb's law for the frames of a batch; a :class:`~bec_mace.engine.contract.Term`.
+
+    Args:
+        coupling: Of the model.
+        graph: The batch.
+        references: Charges of the atoms before the heads', of shape (n_atoms,), sorted; None counts neither them nor the total
+            charge.
+        neutralize: Makes values of atoms sum to a total of each frame.
+        energies: Whether anyone looks at the energies.
+    """
 
     def __init__(
         self,
@@ -109,8 +105,10 @@ class CoulombTerm:
         graph: Graph,
         references: Tensor | None,
         neutralize: Callable[[Tensor, SortedAtoms, Tensor], Tensor],
+        energies: bool,
     ) -> None:
         self.coupling, self.graph, self.references, self.neutralize = coupling, graph, references, neutralize
+        self.energies = energies
 
     def __call__(
         self, atoms: SortedAtoms, sources: Sequence[Sources], directions: Tensor | None, energy: bool, create_graph: bool
@@ -144,13 +142,10 @@ class CoulombTerm:
         frames = ChargedFrames(atoms.positions, atoms.frame_index, self.graph.cell.detach(), self.graph.pbc)
         coulomb = self.coupling.coulomb
         if not energy:
-            # Left out where it is not looked at: parts of Z*.
-            needed = self.references is not None or not self.coupling.couples
-            return Coupled(Seeds(), energies=coulomb.energies(charges, frames) if needed else None, charges=charges)
+            return Coupled(Seeds(), energies=coulomb.energies(charges, frames) if self.energies else None, charges=charges)
         found = coulomb.interaction(charges, frames, create_graph)
-        count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames)
-        mean = atoms.sum_over_frames(found.potential) / count
-        potential = (found.potential - mean[atoms.frame_index]).to(atoms.dtype)
+        # To make charges sum to a total in equal parts is its own transpose, but for the total.
+        potential = with_total(found.potential, atoms, torch.zeros_like(atoms.total_charge)).to(atoms.dtype)
         seeds = Seeds(energy={"static_charges": potential, "static_transferred": potential})
         return Coupled(seeds, found.forces, found.virial, energies=found.energies, charges=charges)
 

@@ -10,22 +10,12 @@ import torch
 
 from bec_mace.electrostatics import ChargedFrames, Coulomb
 from bec_mace.errors import ModelError
+from bec_mace.testing import coulomb_references as references
 from bec_mace.units import COULOMB_CONSTANT
 
-# Three charges, smearing 1 Å; energies in eV of another program, with its value of the Coulomb constant.
-POSITIONS = torch.tensor([[0.0, 0.0, 0.0], [1.1, 0.2, -0.3], [-0.4, 2.0, 0.9]], dtype=torch.float64)
-CHARGES = torch.tensor([0.4, -0.7, 0.2], dtype=torch.float64)
-CELL = torch.tensor([[9.0, 0.0, 0.0], [1.0, 10.0, 0.0], [-0.5, 0.7, 11.0]], dtype=torch.float64)
-MOLECULE, CRYSTAL = -2.87850539, -2.93238988
-ITS_CONSTANT = 14.399639
-
-FCC = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-# Structure, its distance of neighbours over the lattice constant, and the Madelung constant.
-MADELUNG = {
-    "NaCl": (FCC, [0.5, 0, 0], 0.5, 1.7475645946331822),
-    "CsCl": ([[0, 0, 0]], [0.5, 0.5, 0.5], 3**0.5 / 2, 1.7626747730709884),
-    "zincblende": (FCC, [0.25, 0.25, 0.25], 3**0.5 / 4, 1.6380550533887988),
-}
+POSITIONS, CHARGES, CELL = (
+    torch.tensor(values, dtype=torch.float64) for values in (references.POSITIONS, references.CHARGES, references.CELL)
+)
 
 
 def frames(positions: torch.Tensor = POSITIONS, cell: torch.Tensor = CELL, pbc: str = "TTT") -> ChargedFrames:
@@ -40,26 +30,25 @@ def charges_of(n: int, seed: int = 0) -> torch.Tensor:
 
 def test_reference_energy_of_a_molecule() -> None:
     energy = float(Coulomb().energies(CHARGES, frames(pbc="FFF")))
-    assert energy * ITS_CONSTANT / COULOMB_CONSTANT == pytest.approx(MOLECULE, abs=1e-8)
+    assert energy == pytest.approx(references.MOLECULE, abs=1e-8)
 
 
 @pytest.mark.parametrize("method", ["reciprocal", "mesh"])
 def test_reference_energy_of_a_crystal(method: str) -> None:
     energy = float(Coulomb(method=method, tolerance=1e-8).energies(CHARGES, frames()))
-    assert energy * ITS_CONSTANT / COULOMB_CONSTANT == pytest.approx(CRYSTAL, abs=5e-8)
+    assert energy == pytest.approx(references.CRYSTAL, abs=5e-8)
     assert float(Coulomb(method=method).energies(CHARGES, frames())) == pytest.approx(energy, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", MADELUNG)
+@pytest.mark.parametrize("name", references.CRYSTALS)
 def test_madelung_constants(name: str) -> None:
-    sites, shift, distance, constant = MADELUNG[name]
-    size = 5.4
-    fractions = torch.tensor([*sites, *[[x + shift[0], y + shift[1], z + shift[2]] for x, y, z in sites]], dtype=torch.float64)
-    charges = torch.tensor([1.0] * len(sites) + [-1.0] * len(sites), dtype=torch.float64)
-    crystal = frames(fractions * size, torch.eye(3, dtype=torch.float64) * size)
+    fractions, distance, constant = references.CRYSTALS[name]
+    size, half = 5.4, len(fractions) // 2
+    charges = torch.tensor([1.0] * half + [-1.0] * half, dtype=torch.float64)
+    crystal = frames(torch.tensor(fractions, dtype=torch.float64) * size, torch.eye(3, dtype=torch.float64) * size)
     energy = float(Coulomb(smearing=0.25, tolerance=1e-10).energies(charges, crystal))
     # Gaussians as narrow as this do not overlap: 2.3 Å are 6.6 of their widths.
-    assert -energy / len(sites) * distance * size / COULOMB_CONSTANT == pytest.approx(constant, abs=1e-8)
+    assert -energy / half * distance * size / COULOMB_CONSTANT == pytest.approx(constant, abs=1e-8)
 
 
 @pytest.mark.parametrize(("method", "pbc"), [("reciprocal", "TTT"), ("mesh", "TTT"), ("auto", "TTF"), ("auto", "FFF")])

@@ -13,7 +13,7 @@ from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.testing import structures
 from bec_mace.testing.oracle import build_cluster, flows, mace_features, respond_to_charges, respond_to_home
-from bec_mace.testing.small_models import make_model
+from bec_mace.testing.small_models import make_static_model
 
 Z = "born_effective_charges"
 EVERYTHING = (Z, "energy", "forces", "charges", "screening")
@@ -25,28 +25,13 @@ COUPLINGS = [
         {"sources": ["monopole", "charge_transfer"], "screening": "local"},
     ),
     (("monopole", "charge_transfer", "energy"), {"sources": ["charge_transfer"], "screening": "global"}),
-    (("monopole", "energy"), {"sources": ["monopole"], "screening": "fixed", "epsilon_infinity": 1.78}),
+    (("monopole", "energy"), {"sources": ["monopole"], "screening": "fixed"}),
 ]
 NAMES = ["monopole-local", "flow-local", "both-local", "flow-global", "monopole-fixed"]
 
 
 def static_model(heads: tuple[str, ...], section: dict[str, object], **options: object) -> PolarizationModel:
-    """A network whose screening depends on the environment as much as in a trained one."""
-    model = make_model(heads, electrostatics=Frozen(section), **options)
-    if model.electrostatics.readouts is not None:
-        torch.manual_seed(3)
-        for module in model.electrostatics.readouts.modules():
-            if isinstance(module, torch.nn.Linear):
-                with torch.no_grad():
-                    module.reset_parameters()
-    return model
-
-
-class Frozen(dict):
-    """A section that models are cached by."""
-
-    def __hash__(self) -> int:
-        return hash(repr(sorted(self.items())))
+    return make_static_model(heads, str(section["screening"]), tuple(section["sources"]), **options)
 
 
 def evaluate(model: PolarizationModel, frame: Frame, *names: str, block_size: int | None = None) -> dict[str, torch.Tensor]:

@@ -136,9 +136,11 @@ def compare_with_mace(model: Any, source: MaceFile) -> None:
     """
     graph = _probe(source.elements, model.r_max)
     coupling, model.electrostatics = model.electrostatics, None  # Charges that act are beside what the file holds.
-    with torch.enable_grad():
+    try:
         out = model(graph, ("energy", "forces"))
+    finally:
         model.electrostatics = coupling
+    with torch.enable_grad():
         expected = source.module(_mace_input(source, graph))
     for name in ("energy", "forces"):
         error = float((out[name] - expected[name].detach()).abs().max())
