@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from bec_mace.data.fingerprint import structure_bytes
 from bec_mace.data.formats import find_format
 from bec_mace.data.frames import Frame
 from bec_mace.data.neighbours import Neighbours, find_neighbours
@@ -82,9 +81,7 @@ def content(source: Source) -> Iterable[bytes]:
     """What makes a structure of a stream what it is, for a digest; labels do not count unless they are in its text."""
     if isinstance(source, FrameText):
         return (source.text.encode(),)
-    return tuple(
-        np.ascontiguousarray(array).tobytes() for array in (source.atomic_numbers, source.positions, source.cell, source.pbc)
-    )
+    return structure_bytes(source)
 
 
 def prepare(sources: Iterable[Source], r_max: float) -> list[tuple[Frame, Neighbours]]:

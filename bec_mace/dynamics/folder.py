@@ -27,6 +27,7 @@ from ase.io.jsonio import decode, encode
 from bec_mace.config.document import flatten
 from bec_mace.config.dynamics import MDConfig, load_md_config
 from bec_mace.config.schema import save_config
+from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.errors import DynamicsError
 from bec_mace.storage.files import check_free, logging_to, replace_file
 from bec_mace.storage.locks import alone_in
@@ -44,7 +45,8 @@ class State:
     """A moment of a run.
 
     Attributes:
-        arrays: ``numbers``, ``positions`` (Å), ``momenta`` (ASE's units), ``masses`` (u), ``cell`` (Å) and ``pbc``.
+        arrays: ``numbers``, ``positions`` (Å), ``momenta`` (ASE's units), ``masses`` (u), ``cell`` (Å) and ``pbc``;
+            ``total_charge`` (e) where the structure has one.
         values: ``step``, and what the integrator, the potential and the log must remember.
     """
 
@@ -61,6 +63,8 @@ class State:
             masses=self.arrays["masses"],
         )
         atoms.arrays["momenta"] = self.arrays["momenta"].copy()
+        if TOTAL_CHARGE in self.arrays:
+            atoms.info[TOTAL_CHARGE] = float(self.arrays[TOTAL_CHARGE])
         return atoms
 
     @classmethod
@@ -73,6 +77,7 @@ class State:
             "masses": atoms.get_masses(),
             "cell": atoms.cell.array,
             "pbc": atoms.pbc,
+            **({TOTAL_CHARGE: atoms.info[TOTAL_CHARGE]} if TOTAL_CHARGE in atoms.info else {}),
         }
         return cls({name: np.array(value) for name, value in arrays.items()}, dict(values))
 
@@ -99,7 +104,7 @@ def read_state(path: Path) -> State:
         raise DynamicsError(f"{path.parent}: the folder has no {path.name}; name a folder that `bec-mace md` made")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: file[name] for name in (*_ARRAYS, TOTAL_CHARGE) if name in file or name in _ARRAYS}
             values = decode(str(file["values"]), always_array=False)
         version = values.pop("version")
     except Exception as error:  # numpy and the decoder raise many kinds for a file of another sort

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from bec_mace.data import Frame
+from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.data.reading import expand
 from bec_mace.dynamics.folder import STATE, read_state
 from bec_mace.errors import DataError, DynamicsError
@@ -29,7 +30,7 @@ def read_structure(text: str, repeat: tuple[int, int, int] | list[int] = (1, 1, 
         repeat: Number of copies along each lattice vector.
 
     Returns:
-        Atoms with numbers, positions, cell, masses and, where they are known, momenta; nothing else.
+        Atoms with numbers, positions, cell, masses and, where they are known, momenta and charge; nothing else.
 
     Raises:
         DataError: No such file, no such structure in it, or one that cannot be used.
@@ -46,7 +47,10 @@ def read_structure(text: str, repeat: tuple[int, int, int] | list[int] = (1, 1, 
             f"{text}: repeat is {list(repeat)}, but the structure is periodic along "
             f"{atoms.pbc.astype(int).tolist()}; repeat it along periodic directions only"
         )
-    return atoms.repeat(tuple(int(number) for number in copies)) if (copies > 1).any() else atoms
+    repeated = atoms.repeat(tuple(int(number) for number in copies)) if (copies > 1).any() else atoms
+    if TOTAL_CHARGE in atoms.info:
+        repeated.info[TOTAL_CHARGE] = atoms.info[TOTAL_CHARGE] * len(repeated) / len(atoms)
+    return repeated
 
 
 def _read_file(text: str) -> Atoms:
@@ -67,8 +71,10 @@ def _read_file(text: str) -> Atoms:
     if read.constraints:
         kinds = ", ".join(sorted({type(constraint).__name__ for constraint in read.constraints}))
         raise DynamicsError(f"{text}: the structure has constraints ({kinds}), but all atoms move here; remove them")
-    Frame.from_atoms(read, properties=(), source=text)  # checks cell and positions
+    frame = Frame.from_atoms(read, properties=(), source=text)  # checks cell, positions and charge
     atoms = Atoms(numbers=read.numbers, positions=read.positions, cell=read.cell, pbc=read.pbc)
+    if frame.total_charge:
+        atoms.info[TOTAL_CHARGE] = frame.total_charge
     if read.has("masses"):
         atoms.set_masses(read.get_masses())
     if read.has("momenta"):

@@ -119,7 +119,8 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
     pairs = comparison.pairs(Z)
     if pairs:
         frames, reference, predicted = zip(*pairs, strict=True)
-        result[Z] = {"n_frames": len(pairs), **charge_metrics([f.atomic_numbers for f in frames], reference, predicted)}
+        numbers, charges = [f.atomic_numbers for f in frames], [f.total_charge for f in frames]
+        result[Z] = {"n_frames": len(pairs), **charge_metrics(numbers, reference, predicted, charges)}
         parts = [guess["head_contributions"] for guess in comparison.predicted if "head_contributions" in guess]
         if parts:
             total = np.concatenate([guess[Z] for guess in comparison.predicted])

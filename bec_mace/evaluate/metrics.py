@@ -46,17 +46,23 @@ def antisymmetric(tensors: np.ndarray) -> np.ndarray:
     return np.stack([half[:, 1, 2], half[:, 2, 0], half[:, 0, 1]], axis=1)
 
 
-def sum_rule_residual(tensors: Sequence[np.ndarray]) -> float:
-    """Root mean square of sum_j Z_j over frames and components, in e per cell; zero where the sum rule holds.
+def sum_rule_residual(tensors: Sequence[np.ndarray], total_charges: Sequence[float] | None = None) -> float:
+    """Root mean square of sum_j Z_j - Q over frames and components, in e per cell; zero where the sum rule holds.
 
     Args:
         tensors: Z* of each frame, of shape (n_atoms, 3, 3).
+        total_charges: Q of each frame, in e; zero by default.
     """
-    return rmse(np.array([frame.sum(axis=0) for frame in tensors]))
+    sums = np.array([frame.sum(axis=0) for frame in tensors])
+    charges = np.zeros(len(sums)) if total_charges is None else np.array(total_charges)
+    return rmse(sums - charges[:, None, None] * np.eye(3))
 
 
 def charge_metrics(
-    atomic_numbers: Sequence[np.ndarray], reference: Sequence[np.ndarray], predicted: Sequence[np.ndarray]
+    atomic_numbers: Sequence[np.ndarray],
+    reference: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
+    total_charges: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Errors of Born effective charges.
 
@@ -66,6 +72,7 @@ def charge_metrics(
         atomic_numbers: Of each frame, of shape (n_atoms,).
         reference: Z* of each frame, of shape (n_atoms, 3, 3), in e.
         predicted: As ``reference``.
+        total_charges: Of each frame, in e; zero by default.
 
     Returns:
         ``rmse``, ``mae``; ``diagonal_rmse`` and ``off_diagonal_rmse`` over those components; ``antisymmetric_rmse``
@@ -85,7 +92,10 @@ def charge_metrics(
             chemical_symbols[int(z)]: {"rmse": rmse(error[numbers == z]), "mae": mae(error[numbers == z])}
             for z in np.unique(numbers)
         },
-        "sum_rule_residual": {"reference": sum_rule_residual(reference), "predicted": sum_rule_residual(predicted)},
+        "sum_rule_residual": {
+            "reference": sum_rule_residual(reference, total_charges),
+            "predicted": sum_rule_residual(predicted, total_charges),
+        },
         "trivial": {"rmse": rmse(trivial), "mae": mae(trivial)},
     }
 

@@ -14,6 +14,7 @@ from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from bec_mace.data import Frame, build_graph
+from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.data.skin import SkinNeighbours
 from bec_mace.devices import find_device, find_dtype
 from bec_mace.electric_field import ElectricField, FieldWork, as_field
@@ -167,10 +168,13 @@ class BECCalculator(Calculator):
         self._results = dict(value)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation; the field counts, ``"electric_field"``, as its value does."""
+        """What has changed since the last calculation; the field and the charge in ``atoms.info`` count."""
         changes: list[str] = super().check_state(atoms, tol=tol)  # type: ignore[no-untyped-call]
         if not np.array_equal(_or_zero(self._field_now()), _or_zero(self._field_used)):
             changes = [*changes, "electric_field"]
+        held = {} if self.atoms is None else self.atoms.info
+        if not np.array_equal(held.get(TOTAL_CHARGE, 0), atoms.info.get(TOTAL_CHARGE, 0)):
+            changes = [*changes, TOTAL_CHARGE]
         return changes
 
     def calculate(
@@ -296,13 +300,7 @@ class BECCalculator(Calculator):
         model = self.model
         # These cost next to nothing in a pass that is made anyway.
         names = names | ({"charges", "dipoles"} if atoms.pbc.any() else {"charges", "dipoles", "dipole"})
-        frame = Frame(
-            atoms.numbers.astype(np.int64),
-            np.array(atoms.positions, dtype=np.float64),
-            np.array(atoms.cell.array, dtype=np.float64),
-            np.array(atoms.pbc, dtype=bool),
-            source="atoms",
-        )
+        frame = Frame.from_atoms(atoms, properties=())
         weights = model.reference_charges
         graph = build_graph(frame, model.r_max, weights.dtype, self._neighbours.find(frame)).to(device=weights.device)
         along = None if direction is None else torch.tensor(direction[None], dtype=weights.dtype, device=weights.device)

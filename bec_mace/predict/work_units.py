@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import count
 from numbers import Integral
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from bec_mace.data import Frame
+from bec_mace.data.frames import Frame
+from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.data.sources import Source, content
 from bec_mace.errors import ModelError
 from bec_mace.properties import PROPERTIES
@@ -105,11 +106,6 @@ def check_limits(batch_size: int | str | None, max_atoms: int | None) -> None:
             raise ModelError(f"{name} must be at least 1, got {limit}")
 
 
-def unlabelled(frame: Frame) -> Frame:
-    """The structure of a frame alone."""
-    return Frame(frame.atomic_numbers, frame.positions, frame.cell, frame.pbc, source=frame.source)
-
-
 def check_finite(result: Mapping[str, Any], source: str, pbc: Iterable[bool]) -> None:
     """Refuse results that are not numbers where they are defined.
 
@@ -152,3 +148,9 @@ def _part(name: str, value: Any, number: int, atoms: slice) -> Any:
     if isinstance(value, dict):
         return {head: part[atoms].copy() for head, part in value.items()}
     return value[atoms].copy() if PROPERTIES[name].per == "atom" else value[number].copy()
+
+
+def unlabelled(frame: Frame) -> Frame:
+    """The structure of a frame alone; its charge is part of it."""
+    info = {TOTAL_CHARGE: frame.total_charge} if frame.total_charge else {}
+    return replace(frame, labels={}, info=info)

@@ -107,13 +107,13 @@ def find_egg_box(frames: Sequence[Frame]) -> EggBox | None:
     Lattice vectors of one length share a grid. Cells may differ by 5 %, with the same number of grid points.
 
     Args:
-        frames: Any frames; those with Z*, periodic in three directions, and of the usual size are looked at, 1000 of them
-            spread evenly.
+        frames: Any frames; those with Z*, periodic in three directions, neutral, and of the usual size are looked at,
+            1000 of them spread evenly.
 
     Returns:
         The error, or None when there is none that is sure: a chance of less than 1e-4 that labels without it look like this.
     """
-    labelled = [frame for frame in frames if _Z in frame.labels and frame.pbc.all()]
+    labelled = [frame for frame in frames if _Z in frame.labels and frame.pbc.all() and not frame.total_charge]
     labelled = labelled[:: max(1, -(-len(labelled) // _MAX_FRAMES))]
     if not labelled:
         return None
