@@ -9,14 +9,16 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from bec_mace.testing.fixtures import device, dtype  # noqa: F401 - fixtures of all tests
 
-# The same examples in every run, and no clock: a busy machine must not fail a test.
+# The same examples in every run, and no clock: a busy machine must not fail a test. Smaller examples of a failure take minutes;
+# `--hypothesis-profile=shrink` asks for them.
 settings.register_profile(
-    "fixed", derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    "shrink", derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("fixed", settings.get_profile("shrink"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("fixed")
 
 

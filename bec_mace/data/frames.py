@@ -49,12 +49,12 @@ class Frame:
     def __post_init__(self) -> None:
         n_atoms = len(self.atomic_numbers)
         if n_atoms == 0:
-            raise DataError(f"{self.source}: no atoms. Remove the empty frame.")
+            raise DataError(f"{self.source}: no atoms. Leave the empty frame out.")
         if self.positions.shape != (n_atoms, 3):
             raise DataError(f"{self.source}: positions must have shape {(n_atoms, 3)}, got {self.positions.shape}.")
         if not np.isfinite(self.positions).all():
             atom = int(np.argmin(np.isfinite(self.positions).all(axis=1)))
-            raise DataError(f"{self.source}: the position of atom {atom} is not finite. Repair or remove the frame.")
+            raise DataError(f"{self.source}: the position of atom {atom} is not finite. Repair the frame or leave it out.")
         unknown = (self.atomic_numbers < 1) | (self.atomic_numbers > 118)
         if unknown.any():
             atom = int(np.argmax(unknown))
@@ -68,7 +68,7 @@ class Frame:
 
     def _check_cell(self) -> None:
         if not np.isfinite(self.cell).all():
-            raise DataError(f"{self.source}: the cell is not finite. Repair or remove the frame.")
+            raise DataError(f"{self.source}: the cell is not finite. Repair the frame or leave it out.")
         if not self.pbc.any():
             return
         rows = self.cell[self.pbc]
@@ -89,7 +89,7 @@ class Frame:
             if value.shape != expected:
                 raise DataError(f"{self.source}: {name} must have shape {expected}, got {value.shape}.")
             if not np.isfinite(value).all():
-                raise DataError(f"{self.source}: {name} holds a value that is not finite. Repair or remove the frame.")
+                raise DataError(f"{self.source}: {name} holds a value that is not finite. Repair the frame or leave it out.")
 
     def _check_total_charge(self) -> None:
         value = self.info.get(TOTAL_CHARGE, 0.0)

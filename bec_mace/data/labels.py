@@ -147,5 +147,5 @@ def _shaped(raw: Any, row: Property, key: str, n_atoms: int, source: str) -> np.
         raise DataError(f"{source}: {key!r} ({row.name}) must have shape {expected}{columns}, got {value.shape}.")
     if not np.isfinite(value).all():
         where = f" at atom {np.argwhere(~np.isfinite(value))[0][0]}" if row.per == "atom" else ""
-        raise DataError(f"{source}: {key!r} ({row.name}) is not finite{where}. Repair or remove the frame.")
+        raise DataError(f"{source}: {key!r} ({row.name}) is not finite{where}. Repair the frame or leave it out.")
     return value

@@ -133,7 +133,7 @@ def check_overlap(sets: Mapping[str, Sequence[Frame]]) -> None:
             if first_name != name:
                 raise DataError(
                     f"{first.source} ({first_name}) and {frame.source} ({name}) are identical. "
-                    "Remove one: a model must not be tested on what it was trained on."
+                    "Leave one out: a model must not be tested on what it was trained on."
                 )
     for name, frames in sets.items():
         twins = identical_frames(frames)

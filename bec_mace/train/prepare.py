@@ -91,7 +91,7 @@ def check_defined(frames: Sequence[Frame], names: Sequence[str]) -> None:
         if row.error == "relative" and not np.trace(frame.labels[name]) > 0:
             raise DataError(
                 f"{frame.source}: {name} has the trace {np.trace(frame.labels[name]):g}, which must be positive; "
-                "repair or remove the frame"
+                "repair the frame or leave it out"
             )
 
 
@@ -112,7 +112,7 @@ def check_elements(frames: Sequence[Frame], elements: Sequence[int], part: str) 
         if unknown:
             raise DataError(
                 f"{frame.source}: this {part} frame holds elements {symbols(unknown)}, which no training frame has "
-                f"({symbols(elements)}); add such frames to the training set or remove this one"
+                f"({symbols(elements)}); add such frames to the training set or leave this one out"
             )
 
 
