@@ -75,6 +75,13 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
         for one in networks:
             yield f"network: {one['num_interactions']} layers, {one['channels']} channels, r_max {one['r_max']:g} Å"
     yield f"parameters: {metadata['number_of_parameters']}"
+    for one in networks:
+        if one.get("electrostatics"):
+            yield from _describe_electrostatics(one["electrostatics"])
+    if "static_charges" in metadata:
+        from bec_mace.evaluate.charge_report import charge_lines
+
+        yield from charge_lines(metadata["static_charges"])
     rare = rare_elements(metadata)
     if rare:
         held = ", ".join(f"{name} {n}" for name, n in rare.items())
@@ -93,3 +100,10 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metadata.get("metrics", {}).items():
         yield f"{name.replace('_', ' ')}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}"
     yield f"written by bec_mace {metadata['package_version']}, format {metadata['format_version']}"
+
+
+def _describe_electrostatics(section: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Coulomb's law: charges of {', '.join(section['sources'])}, screening {section['screening']}, "
+        f"smearing {section['smearing']:g} Å"
+    )

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bec_mace.config.electrostatics import ElectrostaticsConfig
 from bec_mace.data import Frame
 from bec_mace.errors import DataError
+from bec_mace.evaluate.charge_report import charge_lines, describe_charges
 from bec_mace.evaluate.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 from bec_mace.evaluate.residuals import residual, residual_unit
 from bec_mace.models import PolarizationModel
@@ -27,10 +29,12 @@ class Comparison:
     Attributes:
         frames: The frames, in order.
         predicted: For each frame, arrays by property name.
+        electrostatics: How charges of the model act through Coulomb's law, where they do.
     """
 
     frames: list[Frame]
     predicted: list[dict[str, Any]]
+    electrostatics: ElectrostaticsConfig | None = None
 
     def pairs(self, name: str) -> list[tuple[Frame, np.ndarray, np.ndarray]]:
         """Frame, reference and prediction of every frame that holds the label."""
@@ -66,9 +70,12 @@ def compare(
         names.append("head_contributions")
     if Z in names and uncertainty:
         names.append(DEVIATION)
+    section = None if model.electrostatics is None else model.electrostatics.config
+    if section is not None:
+        names += [name for name in ("charges", "screening") if name in model.provides]
     if not names:
         return Comparison(frames, [{} for _ in frames])
-    return Comparison(frames, list(predict(model, frames, names, batch_size, device)))
+    return Comparison(frames, list(predict(model, frames, names, batch_size, device)), section)
 
 
 def evaluate(
@@ -88,7 +95,8 @@ def evaluate(
     Returns:
         ``n_frames``; ``born_effective_charges``, see ``charge_metrics``; ``head_shares``, see ``metrics.head_shares``;
         and for each of energy (eV/atom), forces (eV/Å), stress (eV/Å^3), dipole, polarization, polarizability and
-        dielectric tensor (both relative) that is labelled and given: ``{"rmse", "mae", "unit"}``.
+        dielectric tensor (both relative) that is labelled and given: ``{"rmse", "mae", "unit"}``; ``static_charges``, see
+        ``describe_charges``, of models that have them.
 
     Raises:
         DataError: If no frame holds Born effective charges.
@@ -129,6 +137,8 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
             )
         if all(DEVIATION in guess for guess in comparison.predicted):
             result["uncertainty"] = _coverage(comparison)
+    if comparison.electrostatics is not None:
+        result["static_charges"] = describe_charges(comparison.frames, comparison.predicted, comparison.electrostatics)
     for name in compared()[1:]:
         errors = [_error(name, *pair) for pair in comparison.pairs(name)]
         if errors:
@@ -175,6 +185,7 @@ def format_table(result: dict[str, Any]) -> str:
         if name in result:
             row = result[name]
             lines.append(f"{name:<26} RMSE {row['rmse']:10.5f}   MAE {row['mae']:10.5f} {row['unit']}")
+    lines += charge_lines(result.get("static_charges", {}))
     return "\n".join(lines)
 
 

@@ -101,6 +101,8 @@ def evaluate_sets(
         if "born_effective_charges" in results.get(name, {})
         for kind in ("rmse", "mae")
     }
-    update_metadata(folder.best, {"metrics": {**model.metadata["metrics"], **errors}})
+    known: dict[str, Any] = {"metrics": {**model.metadata["metrics"], **errors}}
+    charges = [results[name]["static_charges"] for name in ("test", "validation") if "static_charges" in results.get(name, {})]
+    update_metadata(folder.best, {**known, "static_charges": charges[0]} if charges else known)
     folder.write_results({**figures, **results})  # last: who finds it finds the rest
     return results

@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from bec_mace.config.schema import load_config, save_config
+from bec_mace.cli.info import describe_model
 from bec_mace.data import Frame, read_frames
 from bec_mace.errors import DataError, TrainingError
 from bec_mace.models import load_model
@@ -434,3 +435,18 @@ def test_labels_without_their_egg_box_error_are_trained(make_config, tmp_path):
     errors = results["test"][Z]
     # One in nine components of every third atom holds 0.3 e / sqrt(2), which no model can know.
     assert errors["rmse"] ** 2 - errors["rmse_without_egg_box"] ** 2 == pytest.approx(0.3**2 / 2 / 9, rel=0.2)
+
+
+def test_what_static_charges_became_is_kept_beside_the_weights(make_config):
+    section = {"sources": ["monopole"], "screening": "fixed", "epsilon_infinity": 1.5, "charge_sign": {"O": -1, "H": 1}}
+    weights = {"weights": {"energy": 1.0, "forces": 1.0}}
+    config = make_config(model={"heads": ["energy", "monopole"], "electrostatics": section}, epochs=1, loss=weights)
+    report = train(config)["validation"]["static_charges"]
+    assert report["r_squared"] > report["r_squared_of_other_sign"]
+    assert report["screening"]["mean"] == pytest.approx(1.5**0.5, abs=1e-6)
+    assert report["charges"]["per_element"]["O"]["mean"] < -0.3 < 0.1 < report["charges"]["per_element"]["H"]["mean"]
+    metadata = load_model(config.output).metadata
+    assert metadata["static_charges"] == report
+    lines = "\n".join(describe_model(metadata))
+    assert "Coulomb's law: charges of monopole, screening fixed, smearing 1 Å" in lines
+    assert "screening (fixed): 1.2247, spread 0.0000" in lines and "R^2 of Z*" in lines
