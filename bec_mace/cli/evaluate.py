@@ -19,6 +19,12 @@ from bec_mace.cli.options import JSON, PICTURES, check_outputs, computing_option
     is_flag=True,
     help="Also judge the standard deviations of a committee, or of a kernel model; these are much slower.",
 )
+@click.option(
+    "--reference",
+    default="",
+    metavar="NAME",
+    help="Count energies from these references of the model: a name in data.train of its training.",
+)
 @label_options
 @computing_options
 def evaluate_command(
@@ -27,6 +33,7 @@ def evaluate_command(
     json_file: Path | None,
     plot_file: Path | None,
     uncertainty: bool,
+    reference: str,
     keys: tuple[str, ...],
     index_order: str,
     device: str,
@@ -42,16 +49,21 @@ def evaluate_command(
     labels = parse_keys(keys)
 
     import json
+    from dataclasses import replace
 
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.data import read_frames
     from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
+    from bec_mace.models.own_energies import number_of_reference
     from bec_mace.storage.files import replace_file
 
     log_to_stderr()
     frames = read_frames(list(data), keys=labels, index_order=index_order)
     check_labelled(frames)
-    comparison = compare(load(model, device, precision), frames, batch_size, uncertainty=uncertainty)
+    judged = load(model, device, precision)
+    if number_of_reference(judged, reference):
+        frames = [replace(frame, reference=reference) for frame in frames]
+    comparison = compare(judged, frames, batch_size, uncertainty=uncertainty)
     result = summarize_comparison(comparison)
     click.echo(format_table(result))
     if json_file is not None:

@@ -93,8 +93,15 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"description: {metadata['description']}"
     training = metadata.get("training_config")
     if training:
-        files = training["data"]["train"]
-        yield f"trained on: {files if isinstance(files, str) else ', '.join(files)}"
+        from bec_mace.config.data_entries import DataEntry, entries_of
+
+        train = training["data"]["train"]
+        items = [train] if isinstance(train, str) else train
+        named = [entry.files for entry in entries_of([one if isinstance(one, str) else DataEntry(**one) for one in items])]
+        yield f"trained on: {', '.join(files if isinstance(files, str) else ', '.join(files) for files in named)}"
+        own = metadata["statistics"].get("own_reference_energies", {})
+        if own:
+            yield f"energy references beside those it predicts with: {', '.join(own)}"
     if "data_fingerprint" in metadata:
         yield f"fingerprint of the training data: {metadata['data_fingerprint'][:16]}"
     for name, value in metadata.get("metrics", {}).items():

@@ -48,7 +48,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
     """
     mistakes = []
     for detail in error.errors(include_url=False):
-        location = tuple(part for part in detail["loc"] if part != "[key]")
+        # Keys of mappings, and which kind of a union was read, are no places in the file.
+        location = tuple(part for part in detail["loc"] if not str(part).startswith("["))
         mistakes.append(Mistake(location, _words(detail, location, model)))
     return mistakes
 
@@ -106,6 +107,8 @@ def _choices(location: Location, model: type[BaseModel]) -> list[str]:
 def _section(location: Location, model: type[BaseModel]) -> type[BaseModel]:
     """Return the class of the section at a location."""
     for part in location:
+        if isinstance(part, int):  # of a list; the section is that of its entries
+            continue
         inner = _section_class(model.model_fields[str(part)].annotation)
         if inner is None:
             return model
@@ -114,9 +117,16 @@ def _section(location: Location, model: type[BaseModel]) -> type[BaseModel]:
 
 
 def _section_class(annotation: Any) -> type[BaseModel] | None:
-    """Return the class of a field that is a section, also when it may be null; None for any other field."""
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
-    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel) else None
+    """Return the class of a field that is a section or holds a list of them, also when it may be null; None for others."""
+
+    def sections(kind: Any) -> Iterator[type[BaseModel]]:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield kind
+        for part in get_args(kind):
+            yield from sections(part)
+
+    found = list(sections(annotation))
+    return found[0] if len(found) == 1 else None
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

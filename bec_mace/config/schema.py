@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from bec_mace.config.checks import (
-    FileList,
     PropertyName,
     Whole,
     check_element,
@@ -28,6 +27,7 @@ from bec_mace.config.checks import (
 from bec_mace.config.checks import (
     cross_check as check_sections,
 )
+from bec_mace.config.data_entries import TrainingFiles, check_entries
 from bec_mace.config.document import Mistake, apply_overrides, dump_text, read_document, write_document
 from bec_mace.config.electrostatics import check_electrostatics
 from bec_mace.config.messages import explain, raise_mistakes
@@ -43,7 +43,7 @@ LARGEST_SEED = 2**32 - 1
 
 def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
     """What does not fit together in plain values, which may be incomplete."""
-    return [*check_sections(values), *check_electrostatics(values)]
+    return [*check_sections(values), *check_electrostatics(values), *check_entries(values)]
 
 
 class IndexFile(Section):
@@ -58,7 +58,10 @@ Split = float | str | list[str] | IndexFile
 class DataConfig(Section):
     """Which structures and labels to train on. Paths are relative to the working directory."""
 
-    train: FileList = Field(description="File, glob or list of files of training structures; anything ASE reads.")
+    train: TrainingFiles = Field(
+        description="File, glob or list of files of training structures; anything ASE reads. An item of the list may be "
+        "{files: ..., reference: ..., weights: ...}."
+    )
     validation: Annotated[Split, BeforeValidator(check_split)] = Field(
         default=0.1, description="Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}."
     )

@@ -67,6 +67,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     atoms = _offsets([graph.n_atoms for graph in graphs])
     frames = _offsets([graph.n_frames for graph in graphs])
     names = dict.fromkeys(name for graph in graphs for name in graph.labels)
+    weighted = dict.fromkeys(name for graph in graphs for name in graph.weights)
     return Graph(
         positions=torch.cat([graph.positions for graph in graphs]),
         atomic_numbers=torch.cat([graph.atomic_numbers for graph in graphs]),
@@ -78,6 +79,8 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         labels={name: torch.cat([_label(graph, name) for graph in graphs]) for name in names},
         masks={name: torch.cat([_mask(graph, name) for graph in graphs]) for name in names},
         total_charge=torch.cat([graph.total_charge for graph in graphs]),
+        weights={name: torch.cat([_weight(graph, name) for graph in graphs]) for name in weighted},
+        reference=torch.cat([graph.reference for graph in graphs]),
     )
 
 
@@ -97,3 +100,7 @@ def _mask(graph: Graph, name: str) -> Tensor:
     if name in graph.masks:
         return graph.masks[name]
     return torch.full((graph.n_frames,), name in graph.labels, dtype=torch.bool, device=graph.positions.device)
+
+
+def _weight(graph: Graph, name: str) -> Tensor:
+    return graph.weights[name] if name in graph.weights else graph.positions.new_ones(graph.n_frames)

@@ -32,6 +32,8 @@ class Frame:
         source: Where it comes from, for messages: ``"water.extxyz, frame 3"``, counted from 0.
         info: Other scalar metadata of the file, such as ``config_type``; ``total_charge`` among them is the charge of the
             structure, in e.
+        reference: Name of what its energy is counted from; empty for the references of the model.
+        weights: Factors of its labels in the loss, by property; 1 where not given.
 
     Raises:
         DataError: No atoms, positions that are not finite, an unknown element, a periodic cell without volume, or a
@@ -45,6 +47,8 @@ class Frame:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     source: str = "frame"
     info: dict[str, Any] = field(default_factory=dict)
+    reference: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n_atoms = len(self.atomic_numbers)

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-_STRUCTURE = ("positions", "atomic_numbers", "frame_index", "cell", "pbc", "edge_index", "edge_shifts", "total_charge")
+_STRUCTURE = (
+    "positions",
+    "atomic_numbers",
+    "frame_index",
+    "cell",
+    "pbc",
+    "edge_index",
+    "edge_shifts",
+    "total_charge",
+    "reference",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,9 @@ class Graph:
         labels: Reference values by property name: (n_atoms, ...) or (n_frames, ...).
         masks: For each label, the frames that hold it, of shape (n_frames,), bool. Labels elsewhere are zero.
         total_charge: Of each frame, of shape (n_frames,), in e; zero when not given.
+        weights: For some labels, factors of the frames in the loss, of shape (n_frames,); 1 where not given.
+        reference: What the energy of each frame is counted from, of shape (n_frames,), int64: 0 for the references of a
+            model, n for the nth of its own references.
     """
 
     positions: Tensor
@@ -41,10 +54,14 @@ class Graph:
     labels: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     total_charge: Tensor = None  # type: ignore[assignment]  # never None after it is made
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    reference: Tensor = None  # type: ignore[assignment]  # never None after it is made
 
     def __post_init__(self) -> None:
         if self.total_charge is None:
             object.__setattr__(self, "total_charge", self.cell.new_zeros(self.cell.shape[0]))
+        if self.reference is None:
+            object.__setattr__(self, "reference", self.frame_index.new_zeros(self.cell.shape[0]))
 
     @property
     def n_atoms(self) -> int:
@@ -78,4 +95,5 @@ class Graph:
             **{name: move(getattr(self, name), torch.float32 if single else None) for name in _STRUCTURE},
             labels={name: move(value, dtype) for name, value in self.labels.items()},
             masks={name: move(value) for name, value in self.masks.items()},
+            weights={name: move(value, dtype) for name, value in self.weights.items()},
         )

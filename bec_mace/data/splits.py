@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bec_mace.config.data_entries import entries_of, reference_names
 from bec_mace.data.fingerprint import group_identical, identical_frames, structure_fingerprint
 from bec_mace.data.frames import Frame
 from bec_mace.data.labels import check_names
@@ -17,6 +19,7 @@ from bec_mace.data.reading import Paths, check_complete, read_frames
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
+    from bec_mace.config.data_entries import DataEntry
     from bec_mace.config.schema import DataConfig, IndexFile
 
 logger = logging.getLogger(__name__)
@@ -44,8 +47,8 @@ def split_frames(config: DataConfig, *, properties: Collection[str] = ()) -> dic
     """
     check_names(config.allow_missing, "data.allow_missing")
 
-    def read(paths: Paths) -> list[Frame]:
-        strict = [name for name in properties if name not in config.allow_missing]
+    def read(paths: Paths, unwanted: Collection[str] = ()) -> list[Frame]:
+        strict = [name for name in properties if name not in config.allow_missing and name not in unwanted]
         return read_frames(paths, keys=config.keys, index_order=config.index_order, require=strict)
 
     def resolve(choice: float | str | list[str] | IndexFile | None) -> Choice:
@@ -53,10 +56,32 @@ def split_frames(config: DataConfig, *, properties: Collection[str] = ()) -> dic
             return choice
         return read(choice) if isinstance(choice, str | list) else read_index_file(choice.indices)
 
-    frames = read(config.train)
+    frames, unwanted = _read_entries(config.train, read)
     sets = divide_frames(frames, resolve(config.validation), resolve(config.test), seed=config.seed)
-    check_complete(sets["train"], properties, config.allow_missing, keys=config.keys)
+    check_complete(sets["train"], properties, [*config.allow_missing, *unwanted], keys=config.keys)
     return sets
+
+
+def _read_entries(
+    train: str | list[str | DataEntry], read: Callable[[Paths, Collection[str]], list[Frame]]
+) -> tuple[list[Frame], set[str]]:
+    """The frames of all entries, with what their energies are counted from; and properties that some entries leave out."""
+    entries = entries_of(train)
+    frames, unwanted = [], set()
+    for entry, reference in zip(entries, reference_names(entries), strict=True):
+        zero = {name for name, weight in entry.weights.items() if weight == 0}
+        unwanted |= zero
+        own = read(entry.files, zero)
+        if reference or entry.weights:
+            own = [_with_entry(frame, reference, entry.weights, zero) for frame in own]
+        frames += own
+    return frames, unwanted
+
+
+def _with_entry(frame: Frame, reference: str, weights: Mapping[str, float], zero: Collection[str]) -> Frame:
+    kept = {name: value for name, value in frame.labels.items() if name not in zero}
+    factors = {name: weight for name, weight in weights.items() if name in kept}
+    return replace(frame, labels=kept, reference=reference, weights=factors)
 
 
 def divide_frames(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -28,6 +28,8 @@ class Statistics:
         rms_forces: Root mean square of the force components, in eV/Å; None without forces.
         shortest_distances: Two atomic numbers, ascending, and how close such atoms come, in Å, for each pair of elements that
             is within r_max somewhere; empty without energies and forces.
+        own_reference_energies: For data whose energies are counted from elsewhere, by name, energies per atom over
+            ``reference_energies``, by atomic number, in eV.
     """
 
     avg_num_neighbors: float
@@ -35,6 +37,7 @@ class Statistics:
     reference_energies: dict[int, float]
     rms_forces: float | None
     shortest_distances: tuple[tuple[int, int, float], ...] = ()
+    own_reference_energies: dict[str, dict[int, float]] = field(default_factory=dict)
 
 
 def compute_statistics(frames: Sequence[Frame], r_max: float | None) -> Statistics:
@@ -49,13 +52,27 @@ def compute_statistics(frames: Sequence[Frame], r_max: float | None) -> Statisti
     """
     if not frames:
         raise DataError("Statistics need at least one frame, got none.")
+    energies = fit_references(frames)
     return Statistics(
         avg_num_neighbors=1.0 if r_max is None else mean_neighbours(frames, r_max),
         reference_charges=mean_charges(frames),
-        reference_energies=fit_energies(frames),
+        reference_energies=energies.pop("", {}),
         rms_forces=_rms_forces(frames),
         shortest_distances=shortest_distances(frames, r_max) if r_max is not None and _has_energies(frames) else (),
+        own_reference_energies=energies,
     )
+
+
+def fit_references(frames: Sequence[Frame]) -> dict[str, dict[int, float]]:
+    """Energies per atom by atomic number, in eV, those of the model under ``""``; others, by their name, over these."""
+    names = sorted({frame.reference for frame in frames})
+    shared = fit_energies([frame for frame in frames if not frame.reference])
+    found = {"": shared}
+    for name in names:
+        if name:
+            own = fit_energies([frame for frame in frames if frame.reference == name])
+            found[name] = {z: energy - shared.get(z, 0.0) for z, energy in own.items()}
+    return found
 
 
 def _has_energies(frames: Sequence[Frame]) -> bool:

@@ -16,6 +16,7 @@ from bec_mace.evaluate.charge_report import charge_lines, describe_charges
 from bec_mace.evaluate.metrics import charge_metrics, coverage_metrics, head_shares, mae, rmse
 from bec_mace.evaluate.residuals import residual, residual_unit
 from bec_mace.models import PolarizationModel
+from bec_mace.models.own_energies import energy_elsewhere
 from bec_mace.predict import predict
 from bec_mace.properties import DEVIATION, PROPERTIES
 
@@ -56,8 +57,8 @@ def compare(
 ) -> Comparison:
     """Predict what the frames have labels for and the model gives; see ``predict``.
 
-    What is not defined for one of the frames is left out: stress and dielectric tensor unless all are periodic in three
-    directions, the dipole unless all are molecules.
+    Energies are counted from where those of each frame are. What is not defined for one of the frames is left out: stress and
+    dielectric tensor unless all are periodic in three directions, the dipole unless all are molecules.
     """
     frames = list(frames)
     labels = {name for frame in frames for name in frame.labels}
@@ -75,7 +76,11 @@ def compare(
         names += [name for name in ("charges", "screening") if name in model.provides]
     if not names:
         return Comparison(frames, [{} for _ in frames])
-    return Comparison(frames, list(predict(model, frames, names, batch_size, device)), section)
+    found = [dict(guess) for guess in predict(model, frames, names, batch_size, device)]
+    for frame, guess in zip(frames, found, strict=True):
+        if "energy" in guess and frame.reference:
+            guess["energy"] = guess["energy"] + energy_elsewhere(model, frame)
+    return Comparison(frames, found, section)
 
 
 def evaluate(

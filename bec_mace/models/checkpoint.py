@@ -52,7 +52,7 @@ def save_model(model: PolarizationModel, path: str | Path, metadata: Mapping[str
         },
         "elements": [chemical_symbols[z] for z in model.elements],
         "config": model.config.model_dump(mode="json"),
-        "statistics": dataclasses.asdict(model.statistics),
+        "statistics": _plain(model.statistics),
         "number_of_parameters": sum(p.numel() for p in model.parameters()),
         "probe": measure_probe(_twin(model)),
     }
@@ -212,7 +212,15 @@ def _statistics(values: Mapping[str, Any]) -> Statistics:
         name: {int(z): float(v) for z, v in values[name].items()} for name in ("reference_charges", "reference_energies")
     }
     distances = tuple((int(a), int(b), float(d)) for a, b, d in values.get("shortest_distances", ()))
-    return Statistics(**{**values, **per_element, "shortest_distances": distances})
+    own = {name: {int(z): float(v) for z, v in row.items()} for name, row in values.get("own_reference_energies", {}).items()}
+    return Statistics(**{**values, **per_element, "shortest_distances": distances, "own_reference_energies": own})
+
+
+def _plain(statistics: Statistics) -> dict[str, Any]:
+    values = dataclasses.asdict(statistics)
+    if not values["own_reference_energies"]:  # Earlier versions do not know the key, and read what has none.
+        del values["own_reference_energies"]
+    return values
 
 
 def available_models() -> list[str]:

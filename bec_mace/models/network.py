@@ -125,6 +125,9 @@ class NetworkModel(PolarizationModel):
             mace_zbl=None if sizes is None or sizes.zbl is None else (sizes.zbl.power, sizes.zbl.exponent, sizes.zbl.prefactor),
             reference_charges=first_charges(config, self.elements, statistics.reference_charges),
             r_max=self.backbone.r_max,
+            own_references={
+                name: tuple(row.get(z, 0.0) for z in self.elements) for name, row in statistics.own_reference_energies.items()
+            },
         )
 
     @property

@@ -10,7 +10,7 @@ import torch
 
 from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, Statistics
-from bec_mace.data.statistics import fit_energies
+from bec_mace.data.statistics import fit_references
 from bec_mace.electrostatics import ChargedFrames, Coulomb
 from bec_mace.models.coupling import first_charges
 
@@ -36,7 +36,8 @@ def beside_coulomb(statistics: Statistics, frames: Sequence[Frame], config: Mode
         for frame in frames
         if "energy" in frame.labels
     ]
-    return replace(statistics, reference_energies=fit_energies(rest))
+    energies = fit_references(rest)
+    return replace(statistics, reference_energies=energies.pop("", {}), own_reference_energies=energies)
 
 
 def _energy(coulomb: Coulomb, frame: Frame, charges: dict[int, float]) -> float:

@@ -21,6 +21,7 @@ from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
+from bec_mace.models.own_energies import own_reference_names
 from bec_mace.properties import PROPERTIES
 from bec_mace.train.first_energies import beside_coulomb
 from bec_mace.train.loss import Loss
@@ -179,14 +180,15 @@ def set_up(
         fabric.world_size,
         "" if fabric.world_size == 1 else "es",
     )
+    references = own_reference_names(model)
     run = Run(
         config,
         fabric,
         folder,
         sets,
         loss,
-        train=build_graphs(sets.train, model.r_max, dtype, loss.properties),
-        validation=build_graphs(sets.validation, model.r_max, dtype, loss.properties),
+        train=build_graphs(sets.train, model.r_max, dtype, loss.properties, references),
+        validation=build_graphs(sets.validation, model.r_max, dtype, loss.properties, references),
         identity={
             "model": json.dumps(config.model.model_dump(mode="json"), sort_keys=True),
             "seed": config.seed,

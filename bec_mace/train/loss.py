@@ -2,12 +2,12 @@
 
 For property p with weight w_p, the loss of a batch is
 
-    L = sum_p w_p  sum_i s_i |y_i - y_i^ref|^2 / (sum_i s_i n_p)
+    L = sum_p w_p  sum_i s_i f_i |y_i - y_i^ref|^2 / (sum_i s_i n_p)
 
-where i runs over the atoms (or frames) whose frame holds the label, n_p is the number of tensor components and s_i is
-the element weight of atom i (1 for properties of a frame). How errors are made comparable
-between cells of different size says :mod:`bec_mace.evaluate.residuals`. A polarization that is wrong by more than half a
-quantum is pulled to the wrong branch: start from a model that has learned Z*.
+where i runs over the atoms (or frames) whose frame holds the label, n_p is the number of tensor components, s_i is
+the element weight of atom i (1 for properties of a frame) and f_i the factor of its frame (1 unless its files have one).
+How errors are made comparable between cells of different size says :mod:`bec_mace.evaluate.residuals`. A polarization that is
+wrong by more than half a quantum is pulled to the wrong branch: start from a model that has learned Z*.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def penalty(errors: Tensor, huber: float | None) -> Tensor:
     return squared if huber is None else torch.where(errors.abs() < huber, squared, 2 * huber * errors.abs() - huber**2)
 
 
-def _sum_errors(errors: Tensor, kept: Tensor, element_weight: Tensor, huber: float | None) -> ErrorSums:
+def _sum_errors(errors: Tensor, kept: Tensor, element_weight: Tensor, factor: Tensor | float, huber: float | None) -> ErrorSums:
     """Sums over rows of ``errors`` (n, components); ``kept`` (n,) is one where there is a label and zero elsewhere."""
     n_components = errors.shape[1]
     squared = errors.detach().square().sum(dim=1) * kept
     return ErrorSums(
-        weighted=(penalty(errors, huber).sum(dim=1) * kept * element_weight).sum(),
+        weighted=(penalty(errors, huber).sum(dim=1) * kept * element_weight * factor).sum(),
         weight=(kept * element_weight).sum() * n_components,
         squared=squared.sum(),
         absolute=(errors.detach().abs().sum(dim=1) * kept).sum(),
@@ -120,7 +120,11 @@ class Loss:
             errors = torch.where(labelled.unsqueeze(-1), errors, torch.zeros_like(errors))
             kept = labelled.to(errors.dtype)
             weight = self._weight_per_atom(graph.atomic_numbers, errors.dtype) if per_atom else torch.ones_like(kept)
-            sums[name] = _sum_errors(errors, kept, weight, self.huber.get(name))
+            factor: Tensor | float = 1.0
+            if name in graph.weights:
+                factor = graph.weights[name].to(errors.dtype)
+                factor = factor[graph.frame_index] if per_atom else factor
+            sums[name] = _sum_errors(errors, kept, weight, factor, self.huber.get(name))
         return sums
 
     def stack(self, sums: Mapping[str, ErrorSums], device: torch.device | str = "cpu") -> Tensor:

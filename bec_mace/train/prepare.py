@@ -123,15 +123,20 @@ def symbols(numbers: Sequence[int]) -> str:
     return ", ".join(chemical_symbols[number] for number in numbers)
 
 
-def build_graphs(frames: Sequence[Frame], r_max: float, dtype: torch.dtype, names: Sequence[str]) -> list[Graph]:
+def build_graphs(
+    frames: Sequence[Frame], r_max: float, dtype: torch.dtype, names: Sequence[str], references: Sequence[str] = ()
+) -> list[Graph]:
     """Graphs of all frames, kept in memory, with the labels that are trained.
 
-    Energies stay in float64: float32 rounds the total energy of a cell to some meV.
+    Energies stay in float64: float32 rounds the total energy of a cell to some meV. ``references`` are the names of those that
+    a model has beside its own.
     """
-    return [build_training_graph(frame, r_max, dtype, names) for frame in frames]
+    return [build_training_graph(frame, r_max, dtype, names, references) for frame in frames]
 
 
-def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: Sequence[str]) -> Graph:
+def build_training_graph(
+    frame: Frame, r_max: float, dtype: torch.dtype, names: Sequence[str], references: Sequence[str] = ()
+) -> Graph:
     """Graph of one frame; see ``build_graphs``."""
     graph = build_graph(frame, r_max, dtype=dtype)
     labels = {name: graph.labels[name] for name in names if name in graph.labels}
@@ -139,7 +144,14 @@ def build_training_graph(frame: Frame, r_max: float, dtype: torch.dtype, names: 
         if PROPERTIES[name].double:
             value = torch.tensor(frame.labels[name], dtype=torch.float64)
             labels[name] = value if PROPERTIES[name].per == "atom" else value[None]
-    return replace(graph, labels=labels, masks={name: graph.masks[name] for name in labels})
+    number = references.index(frame.reference) + 1 if frame.reference in references else 0
+    return replace(
+        graph,
+        labels=labels,
+        masks={name: graph.masks[name] for name in labels},
+        weights={name: torch.tensor([weight], dtype=dtype) for name, weight in frame.weights.items() if name in labels},
+        reference=torch.tensor([number]),
+    )
 
 
 def element_weights(weights: Mapping[str, float]) -> dict[int, float]:

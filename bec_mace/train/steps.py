@@ -20,6 +20,7 @@ from bec_mace.data import collate
 from bec_mace.data.graph import Graph
 from bec_mace.errors import TrainingError
 from bec_mace.models import PolarizationModel
+from bec_mace.models.own_energies import with_own_references
 from bec_mace.train.loss import N_SUMS, ErrorSums, Loss
 from bec_mace.train.optimizer import MovingAverage, Schedule, build_optimizer
 from bec_mace.train.processes import share, sum_gradients, sum_over_processes
@@ -125,14 +126,14 @@ def displace(graph: Graph, noise: float | None, seed: int, epoch: int, number: i
 
 
 def batch_sums(
-    model: nn.Module, loss: Loss, graphs: Sequence[Graph], device: torch.device, train: bool
+    model: PolarizationModel, loss: Loss, graphs: Sequence[Graph], device: torch.device, train: bool
 ) -> dict[str, ErrorSums]:
     """Error sums by property of one process's graphs; empty where it has none."""
     if not graphs:
         return {}
     batch = collate(graphs).to(device=device)
     names = loss.labelled(batch)
-    outputs = model(batch, properties=names, create_graph=train)
+    outputs = with_own_references(model, model(batch, properties=names, create_graph=train), batch)
     return loss.error_sums(outputs, batch)
 
 

@@ -15,8 +15,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from bec_mace.config.schema import load_config, save_config
 from bec_mace.cli.info import describe_model
+from bec_mace.config.schema import load_config, save_config
 from bec_mace.data import Frame, read_frames
 from bec_mace.errors import DataError, TrainingError
 from bec_mace.models import load_model

@@ -10,6 +10,7 @@ from bec_mace.engine.contract import Sources
 from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, ScalarReadouts
+from bec_mace.models.heads.own_references import OwnReferences
 from bec_mace.models.heads.repulsion import Repulsion
 from bec_mace.models.heads.zbl import ZblRepulsion
 from bec_mace.models.radial import RadialFeatures
@@ -41,6 +42,7 @@ class EnergyHead(Head):
         self.zbl = ZblRepulsion(features.elements, *features.mace_zbl, features.r_max) if features.mace_zbl else None
         self.scale = features.energy_scale
         self.reference_energies = features.reference_energies
+        self.own_references = OwnReferences(features.own_references) if features.own_references else None
 
     def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:
         """Energies without the references, in eV."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Features:
         mace_zbl: Power, exponent and prefactor of the pair repulsion of a mace model.
         reference_charges: Charge of an atom of each element to start from, in e; empty where nothing is known.
         r_max: Cutoff radius, in Å.
+        own_references: For energies that are counted from elsewhere, by name, the energy of an atom of each element over
+            ``reference_energies``, in eV.
     """
 
     n_layers: int
@@ -42,3 +44,4 @@ class Features:
     mace_zbl: tuple[int, float, float] | None = None
     reference_charges: tuple[float, ...] = ()
     r_max: float = math.inf
+    own_references: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
