@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from bec_mace.config.model import ModelConfig
-from bec_mace.data import Statistics, build_graph
+from bec_mace.data import Statistics, build_graph, collate
+from bec_mace.engine.environments import build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model
+from bec_mace.properties import PROPERTIES, Property
 from bec_mace.testing.small_models import make_model
-from bec_mace.testing.structures import make_frame, molecule
+from bec_mace.testing.structures import make_frame, molecule, triclinic
 
 STATISTICS = Statistics(
     avg_num_neighbors=8.0, reference_charges={1: 0.4, 8: -0.8}, reference_energies={8: -3.0}, rms_forces=None
@@ -127,3 +129,15 @@ def test_provides_by_head() -> None:
     assert build(heads=["charge_transfer"]).provides == z | {"charges", "dipole", "polarization"}
     assert build(heads=["direct"]).provides == z
     assert build(heads=["energy"]).provides == {"energy", "forces", "stress"}
+
+
+def test_intensive_properties_of_a_frame_are_means(monkeypatch):
+    monkeypatch.setitem(PROPERTIES, "softness", Property("softness", "frame", (), "1", "s"))
+    monkeypatch.setitem(PROPERTIES, "weight", Property("weight", "frame", (), "1", "w", extensive=True))
+    model = make_model(("dipole",))
+    graph = collate([build_graph(frame, model.r_max) for frame in (molecule(), triclinic())])
+    atoms = build_environments(graph, model._species(graph), len(model.elements), model.r_max, torch.float64)
+    shares = torch.arange(1.0, graph.n_atoms + 1, dtype=torch.float64)
+    for name, made in (("softness", torch.mean), ("weight", torch.sum)):
+        expected = torch.stack([made(shares[atoms.frame_index == frame]) for frame in range(2)])
+        torch.testing.assert_close(model._of_atoms_or_frames(name, shares, atoms), expected)

@@ -106,3 +106,16 @@ def test_blocks_give_the_same():
 def test_it_needs_vectors():
     with pytest.raises(ModelError, match="polarizability head needs 1o features"):
         make_model(HEADS[1:], hidden_irreps="3x0e")
+
+
+def test_vectors_and_second_order_features_leave_the_trace_alone():
+    head = make_model(HEADS, hidden_max_l=2).heads["polarizability"]
+    generator = torch.Generator().manual_seed(3)
+    feats = torch.randn(4, 9, 3, dtype=torch.float64, generator=generator)
+    species = torch.tensor([0, 1, 2, 1])
+    shares, others = head.polarizabilities(feats, species), feats.clone()
+    others[:, 1:] *= -1.7
+    trace = shares.diagonal(dim1=1, dim2=2).sum(dim=1)
+    torch.testing.assert_close(head.polarizabilities(others, species).diagonal(dim1=1, dim2=2).sum(dim=1), trace)
+    torch.testing.assert_close(trace, 3 * torch.exp(head.references[species] + head.scalar(feats[:, 0]).squeeze(1)))
+    assert (shares - trace.view(-1, 1, 1) / 3 * torch.eye(3).double()).abs().max() > 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bec_mace.models.radial import silu_with_derivative, with_derivative
+from bec_mace.models.radial import RadialFeatures, density_with_derivative, silu_with_derivative, with_derivative
 from bec_mace.testing.small_models import make_model
 
 
@@ -58,3 +58,15 @@ def test_silu_carries_the_slope() -> None:
     expected = 1.7 * torch.nn.functional.silu(x * x)
     assert torch.allclose(values, expected)
     assert torch.allclose(slopes, torch.autograd.grad(expected.sum(), x)[0])
+
+
+def test_density_carries_the_slope() -> None:
+    lengths = torch.linspace(0.5, 2.0, 6, dtype=torch.float64).unsqueeze(1).requires_grad_()
+    radial = torch.cat([torch.sin(lengths), lengths**2 / 3], dim=1)
+    slopes = torch.cat([torch.cos(lengths), 2 * lengths / 3], dim=1)
+    weight = torch.tensor([[0.7], [-0.4]], dtype=torch.float64)
+    edges = RadialFeatures(lengths.expand(-1, 3), lengths, lengths, radial, slopes)
+    values, found = density_with_derivative(edges, weight)
+    expected = torch.tanh((radial @ weight).squeeze(1) ** 2)
+    torch.testing.assert_close(values, expected)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), lengths)[0].squeeze(1))
