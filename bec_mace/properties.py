@@ -88,7 +88,7 @@ _TABLE = (
     Property("screening", "atom", (), "1", r"\gamma", compared=False, is_tensor=False),
     Property("energy", "frame", (), "eV", r"E", ("REF_energy", "energy", "free_energy"), error="per_atom", extensive=True,
              double=True),
-    Property("forces", "atom", (3,), "eV/Å", r"F", ("REF_forces", "forces")),
+    Property("forces", "atom", (3,), "eV/Å", r"F", ("REF_forces", "forces", "force")),
     Property("stress", "frame", (3, 3), "eV/Å^3", r"\sigma", ("REF_stress", "stress"), defined="crystals",
              written_unasked=False),
     Property("dipole", "frame", (3,), "e Å", r"\mu", ("REF_dipole", "dipole"), error="per_root_atom", defined="molecules",

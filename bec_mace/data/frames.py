@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bec_mace.data.labels import TOTAL_CHARGE, extract_labels, metadata
+from bec_mace.data.labels import TOTAL_CHARGE, carried_along, extract_labels, give_back, metadata, unread_keys
 from bec_mace.errors import DataError
 from bec_mace.properties import PROPERTIES
 
@@ -34,6 +34,8 @@ class Frame:
             structure, in e.
         reference: Name of what its energy is counted from; empty for the references of the model.
         weights: Factors of its labels in the loss, by property; 1 where not given.
+        unread: Keys of the file that hold numbers which are no label.
+        carried: All else that the structure came with, where it is to be written again: ``arrays``, ``info``, ``results``.
 
     Raises:
         DataError: No atoms, positions that are not finite, an unknown element, a periodic cell without volume, or a
@@ -49,6 +51,8 @@ class Frame:
     info: dict[str, Any] = field(default_factory=dict)
     reference: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    carried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n_atoms = len(self.atomic_numbers)
@@ -118,6 +122,7 @@ class Frame:
         index_order: str = "polarization_first",
         properties: Collection[str] | None = None,
         source: str = "atoms",
+        carry: bool = False,
     ) -> Frame:
         """Make a frame from ASE atoms.
 
@@ -128,6 +133,7 @@ class Frame:
                 ``"displacement_first"``.
             properties: Labels to read; all that are known when None.
             source: How messages name this frame.
+            carry: Whether to keep what else the atoms have, for :meth:`to_atoms`.
 
         Raises:
             DataError: As the class, or labels that are ambiguous, not numbers, not finite, or wrongly shaped.
@@ -140,6 +146,8 @@ class Frame:
             labels=extract_labels(atoms, source, keys=keys, index_order=index_order, properties=properties),
             source=source,
             info=metadata(atoms, keys),
+            unread=unread_keys(atoms, keys),
+            carried=carried_along(atoms) if carry else {},
         )
 
     def to_atoms(self) -> Atoms:
@@ -155,4 +163,6 @@ class Frame:
                 atoms.set_array(row.keys[0], flat)
             else:
                 atoms.info[row.keys[0]] = value.reshape(-1).copy() if row.shape else float(value)
+        if self.carried:
+            give_back(atoms, self.carried)
         return atoms

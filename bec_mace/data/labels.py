@@ -84,6 +84,17 @@ def file_keys(atoms: Atoms) -> set[str]:
     return (set(atoms.arrays) - {"numbers", "positions"}) | set(atoms.info) | set(_results(atoms))
 
 
+_OF_ASE = frozenset(
+    {"momenta", "masses", "tags", "initial_magmoms", "spacegroup", "unit_cell", "occupancy", "spacegroup_kinds", "numbers"}
+)
+
+
+def unread_keys(atoms: Atoms, keys: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Keys of a structure that hold numbers which are no label, such as a virial; sorted."""
+    known = {key for row in PROPERTIES.values() for key in row.keys} | set((keys or {}).values())
+    return tuple(sorted(file_keys(atoms) - known - _OF_ASE - set(metadata(atoms, keys))))
+
+
 TOTAL_CHARGE = "total_charge"
 """The key of the charge of a structure, in e."""
 
@@ -98,6 +109,53 @@ def metadata(atoms: Atoms, keys: Mapping[str, str] | None = None) -> dict[str, A
     }
 
 
+_WRITABLE = (np.ndarray, np.generic, str, int, float, list)
+
+
+def carried_along(atoms: Atoms) -> dict[str, dict[str, Any]]:
+    """Everything that a structure has beside its geometry and its scalar metadata, former predictions left out."""
+    predicted = {row.predicted_key for row in PROPERTIES.values()}
+    known = {"numbers", "positions"} | predicted
+    kept = metadata(atoms)
+    arrays = {key: value for key, value in atoms.arrays.items() if key not in known}
+    held = _held_in_place(atoms)
+    return {
+        "arrays": arrays if held is None else {**arrays, "move_mask": held},
+        "info": {
+            key: value
+            for key, value in atoms.info.items()
+            if key not in kept and key not in predicted and isinstance(value, _WRITABLE)
+        },
+        "results": {key: value for key, value in _results(atoms).items() if value is not None},
+    }
+
+
+def _held_in_place(atoms: Atoms) -> np.ndarray | None:
+    """Which coordinates may move, 1 or 0, of shape (n_atoms,) or (n_atoms, 3); None where all may."""
+    from ase.constraints import FixAtoms, FixCartesian
+
+    free = np.ones((len(atoms), 3), dtype=np.int64)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            free[constraint.index] = 0
+        elif isinstance(constraint, FixCartesian):
+            free[constraint.index] = np.where(constraint.mask, 0, free[constraint.index])
+    if free.all():
+        return None
+    return free[:, 0] if (free == free[:, :1]).all() else free
+
+
+def give_back(atoms: Atoms, carried: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give a structure what :func:`carried_along` took."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    for key, value in carried["arrays"].items():
+        atoms.set_array(key, value)
+    atoms.info.update(carried["info"])
+    if carried["results"]:
+        atoms.calc = SinglePointCalculator(atoms, **carried["results"])
+
+
 def _results(atoms: Atoms) -> Mapping[str, Any]:
     return getattr(atoms.calc, "results", None) or {}
 
@@ -107,7 +165,9 @@ def _found(atoms: Atoms, row: Property, aliases: tuple[str, ...], source: str) -
     for key in aliases:
         for store in (atoms.arrays, atoms.info, _results(atoms)):
             if key in store and store[key] is not None:
-                yield key, _shaped(store[key], row, key, len(atoms), source)
+                value = _shaped(store[key], row, key, len(atoms), source)
+                if value is not None:
+                    yield key, value
 
 
 def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> np.ndarray | None:
@@ -126,8 +186,8 @@ def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> n
     return value
 
 
-def _shaped(raw: Any, row: Property, key: str, n_atoms: int, source: str) -> np.ndarray:
-    """Bring one stored value into the shape of its property."""
+def _shaped(raw: Any, row: Property, key: str, n_atoms: int, source: str) -> np.ndarray | None:
+    """Bring one stored value into the shape of its property; None where all of it is NaN, which says that there is none."""
     try:
         value = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -145,6 +205,8 @@ def _shaped(raw: Any, row: Property, key: str, n_atoms: int, source: str) -> np.
     if value.shape != expected:
         columns = f" or {flat}" if row.shape else ""
         raise DataError(f"{source}: {key!r} ({row.name}) must have shape {expected}{columns}, got {value.shape}.")
+    if np.isnan(value).all():
+        return None
     if not np.isfinite(value).all():
         where = f" at atom {np.argwhere(~np.isfinite(value))[0][0]}" if row.per == "atom" else ""
         raise DataError(f"{source}: {key!r} ({row.name}) is not finite{where}. Repair the frame or leave it out.")

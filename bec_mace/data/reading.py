@@ -169,10 +169,23 @@ def read_atoms(file_format: formats.FoundFormat) -> Iterator[Atoms]:
 
         reader = output.read(path) if output is not None else ase.io.iread(path, index=":", do_not_split_by_at_sign=True)
         while (atoms := _read(lambda: next(reader, None), f"{path}, frame {number}")) is not None:
+            _check_occupancy(atoms, f"{path}, frame {number}")
             yield atoms
             number += 1
     if number == 0:
         raise DataError(f"{path}: no structures in this file.")
+
+
+def _check_occupancy(atoms: Atoms, source: str) -> None:
+    """Refuse crystals with sites that are partly empty or of several elements; ASE keeps one element of each."""
+    for site, elements in (atoms.info.get("occupancy") or {}).items():
+        whole = len(elements) == 1 and all(abs(share - 1.0) < 1e-3 for share in elements.values())
+        if not whole:
+            held = ", ".join(f"{symbol} {share:g}" for symbol, share in elements.items())
+            raise DataError(
+                f"{source}: site {site} is occupied in part ({held}), and a structure has whole atoms; make an ordered "
+                "supercell of it first."
+            )
 
 
 def read_frame_texts(path: Path) -> Iterator[tuple[str, int]]:

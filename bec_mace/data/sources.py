@@ -62,8 +62,8 @@ def iter_sources(paths: Paths) -> Iterator[Source]:
 
 
 def structure(atoms: Atoms, source: str) -> Frame:
-    """The frame of some atoms, without labels."""
-    return Frame.from_atoms(atoms, properties=(), source=source)
+    """The frame of some atoms, without labels; what else they have comes along."""
+    return Frame.from_atoms(atoms, properties=(), source=source, carry=True)
 
 
 def to_frame(source: Source) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from bec_mace.data.fingerprint import identical_frames
 from bec_mace.data.frames import Frame
 from bec_mace.data.quality.egg_box import EggBox, find_egg_box
 from bec_mace.data.quality.index_order import RotationCheck, check_rotation
+from bec_mace.data.quality.label_sizes import strange_labels
+from bec_mace.data.quality.periodicity import LOOKED_AT, warning_of
 from bec_mace.data.statistics import mean_charges
 
 
@@ -34,6 +36,8 @@ class DataSummary:
         rotation: The rotational sum rule of molecules; None without molecules that have a dipole.
         duplicates: Sources of identical frames, group by group.
         egg_box: How labels follow the grid of the program that made them; None where that is not sure.
+        unread: Number of frames that hold a key which is no label, by its name.
+        strange: Sentences on labels whose size or sign cannot be, and on cells that are not periodic.
     """
 
     n_frames: int
@@ -48,11 +52,13 @@ class DataSummary:
     rotation: RotationCheck | None
     duplicates: list[list[str]]
     egg_box: EggBox | None = None
+    unread: dict[str, int] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
         """What a person should look at before training."""
-        warnings = []
+        warnings = list(self.strange)
         if self.rotation is not None and self.rotation.looks_transposed:
             warnings.append(
                 "The Born effective charges look transposed: on "
@@ -78,6 +84,9 @@ class DataSummary:
             "elements: " + ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items()),
             "labels: " + (", ".join(f"{name} {_share(count, self.n_frames)}" for name, count in self.labels.items()) or "none"),
         ]
+        if self.unread:
+            names = ", ".join(f"{name} {_share(count, self.n_frames)}" for name, count in self.unread.items())
+            lines.append(f"not read, name them under keys if they are labels: {names}")
         if self.trivial_rmse is not None:
             means = ", ".join(f"{symbol} {value:+.3f}" for symbol, value in self.species_means.items())
             lines += [
@@ -123,7 +132,17 @@ def summarize(frames: Sequence[Frame]) -> DataSummary:
         rotation=check_rotation(frames),
         duplicates=[[frames[index].source for index in group] for group in identical_frames(frames)],
         egg_box=find_egg_box(frames),
+        unread=dict(Counter(name for frame in frames for name in frame.unread)),
+        strange=[*strange_labels(frames), *molecules_with_cells(frames)],
     )
+
+
+def molecules_with_cells(frames: Sequence[Frame]) -> list[str]:
+    """What to say of the first structure whose cell is not periodic though it looks as if it were."""
+    for frame in frames[:LOOKED_AT]:
+        if sentence := warning_of(frame):
+            return [sentence]
+    return []
 
 
 def trivial_rmse(frames: Sequence[Frame], charges: dict[int, float]) -> float | None:

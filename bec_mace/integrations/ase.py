@@ -15,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from bec_mace.data import Frame, build_graph
 from bec_mace.data.labels import TOTAL_CHARGE
+from bec_mace.data.quality.periodicity import CellWatch
 from bec_mace.data.skin import SkinNeighbours
 from bec_mace.devices import find_device, find_dtype
 from bec_mace.electric_field import ElectricField, FieldWork, as_field
@@ -134,7 +135,7 @@ class BECCalculator(Calculator):
             self.model = load_model(model, where, precision)
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
         self._neighbours = SkinNeighbours(self.model.r_max, skin)
-        self._familiarity = Familiarity(self.model)
+        self._familiarity, self._cells = Familiarity(self.model), CellWatch()
         self._path = FieldWork()
         self._field_used: np.ndarray | None = None
         self.electric_field = electric_field
@@ -307,6 +308,7 @@ class BECCalculator(Calculator):
         asked = names & model.provides
         noted = self._familiarity.asked(asked) if along is None else asked
         result = next(split_outputs(model(graph, properties=tuple(noted), directions=along), [len(frame)]))
+        self._cells.note(graph, "atoms")
         self._familiarity.note(frame.atomic_numbers, result, "atoms")
         return to_results({name: result[name] for name in asked})
 

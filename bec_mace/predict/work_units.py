@@ -153,4 +153,4 @@ def _part(name: str, value: Any, number: int, atoms: slice) -> Any:
 def unlabelled(frame: Frame) -> Frame:
     """The structure of a frame alone; its charge is part of it."""
     info = {TOTAL_CHARGE: frame.total_charge} if frame.total_charge else {}
-    return replace(frame, labels={}, info=info)
+    return replace(frame, labels={}, info=info, carried={})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bec_mace.data.formats import abinit, espresso, outcar, phonopy, vasprun
+from bec_mace.data.formats import abinit, espresso, ipi, outcar, phonopy, vasprun
 from bec_mace.data.formats.parsing import read_head
 from bec_mace.data.formats.xyz import is_extxyz
 
@@ -40,6 +40,7 @@ FORMATS = {
     "ph.x output": OutputFormat(espresso.recognises, espresso.read, espresso.ADVICE),
     "phonopy BORN": OutputFormat(phonopy.recognises, phonopy.read),
     "Abinit DDB": OutputFormat(abinit.recognises, abinit.read),
+    "i-PI trajectory": OutputFormat(ipi.recognises, ipi.read),
 }
 """Every kind of output that is read here, by name."""
 

@@ -16,6 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from bec_mace.data.formats.parsing import read_head
+from bec_mace.data.formats.xyz_dialects import BYTE_ORDER_MARK, restore, translate
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _EMPTY = re.compile(r"""(?P<empty>(?<!\S)[^\s="'{}\[\]]+=(?:""|'')?\s+(?=[^\s="'
 _QUOTED_OR_EMPTY = re.compile(
     r"""[^\s="'{}\[\]]+=(?:"(?:\\.|[^"\\])+"|'(?:\\.|[^'\\])+'|\{[^}]*\}|\[[^\]]*\])|""" + _EMPTY.pattern
 )
+_MARK = BYTE_ORDER_MARK.encode().decode("latin-1")
 _LONGEST_LINE, _MOST_BLANK = 1 << 24, 100_000
 _MOST_VECTORS = 3  # Cell vectors may follow the atoms, as lines that begin with VEC.
 
@@ -34,6 +37,9 @@ def is_extxyz(path: Path) -> bool:
     """Whether ASE takes a file for extended XYZ."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
+    head = read_head(path)
+    if head.startswith(_MARK):
+        return head.removeprefix(_MARK).split("\n")[0].strip().isdigit()
     try:
         return bool(filetype(str(path), read=True) == "extxyz")
     except (UnknownFileTypeError, OSError, EOFError):
@@ -51,7 +57,7 @@ def read_texts(path: Path) -> Iterator[tuple[str, int]]:
     number = blank = 0
     with open_with_compression(str(path), "r") as file:
         rest = _lines(file, path)
-        line = next(rest, "")
+        line = next(rest, "").removeprefix(BYTE_ORDER_MARK)
         while line:
             if not line.strip():
                 blank += 1
@@ -129,7 +135,9 @@ def parse_text(text: str) -> Atoms:
     held, promised = text.count("\n") - 2 + (not text.endswith("\n")), int(text.partition("\n")[0])
     if held < promised:  # ASE would make room for all of them first.
         raise ValueError(f"the file ends behind {max(0, held)} of {promised} atoms, it was cut off or the number is wrong")
-    atoms: Atoms = next(read_xyz(io.StringIO(_without_empty_values(text)), 0))
+    text, renamed, masses = translate(_without_empty_values(text))
+    atoms: Atoms = next(read_xyz(io.StringIO(text), 0))
+    restore(atoms, renamed, masses)
     return atoms
 
 
