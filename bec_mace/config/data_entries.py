@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from bec_mace.config.checks import FileList, PropertyName, show, wrong
+from bec_mace.config.checks import FileList, PropertyName, check_path, show, wrong
 from bec_mace.config.document import Mistake
 from bec_mace.config.section import Section
 
@@ -50,6 +50,8 @@ def _listed(value: Any) -> Any:
     if isinstance(value, Mapping):
         raise wrong(f"expected a file name, a glob, or a list; write entries as a list, '- files: ...', got {show(value)}")
     if isinstance(value, str) or (isinstance(value, list) and value):
+        for name in value if isinstance(value, list) else [value]:
+            check_path(name)
         return value
     raise wrong(f"expected a file name, a glob or a list of them, got {show(value)}")
 

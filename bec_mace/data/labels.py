@@ -113,9 +113,9 @@ _WRITABLE = (np.ndarray, np.generic, str, int, float, list)
 
 
 def carried_along(atoms: Atoms) -> dict[str, dict[str, Any]]:
-    """Everything that a structure has beside its geometry and its scalar metadata, former predictions left out."""
-    predicted = {row.predicted_key for row in PROPERTIES.values()}
-    known = {"numbers", "positions"} | predicted
+    """What a structure has beside its geometry, its scalar metadata and labels; former predictions are left out."""
+    labels = {key for row in PROPERTIES.values() for key in (row.predicted_key, *row.keys)}
+    known = {"numbers", "positions"} | labels
     kept = metadata(atoms)
     arrays = {key: value for key, value in atoms.arrays.items() if key not in known}
     held = _held_in_place(atoms)
@@ -124,9 +124,9 @@ def carried_along(atoms: Atoms) -> dict[str, dict[str, Any]]:
         "info": {
             key: value
             for key, value in atoms.info.items()
-            if key not in kept and key not in predicted and isinstance(value, _WRITABLE)
+            if key not in kept and key not in labels and isinstance(value, _WRITABLE)
         },
-        "results": {key: value for key, value in _results(atoms).items() if value is not None},
+        "results": {key: value for key, value in _results(atoms).items() if value is not None and key not in labels},
     }
 
 
