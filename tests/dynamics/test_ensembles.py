@@ -101,3 +101,8 @@ def test_the_state_holds_all_that_is_remembered(name):
     for _ in range(5):
         again.step()
     assert np.array_equal(other.positions, atoms.positions) and np.array_equal(other.get_momenta(), atoms.get_momenta())
+
+
+def test_the_friction_is_one_over_the_time_constant():
+    _, integrator = _start("langevin", 3)
+    assert integrator.dynamics.fr * units.fs == pytest.approx(1 / 20.0)

@@ -167,3 +167,35 @@ def test_slabs_do_not_see_their_images_across_the_vacuum() -> None:
 def test_what_is_refused(pbc: str, charges: torch.Tensor, method: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Coulomb(method=method).energies(charges, frames(pbc=pbc))
+
+
+def test_molecules_of_different_sizes_in_one_batch() -> None:
+    sizes = (2, 5, 3)
+    generator = np.random.default_rng(4)
+    positions = [torch.tensor(generator.random((n, 3)) * 5) for n in sizes]
+    charges = [charges_of(n, seed=n) for n in sizes]
+    frame_index = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    batch = ChargedFrames(torch.cat(positions), frame_index, torch.zeros(3, 3, 3).double(), torch.zeros(3, 3, dtype=torch.bool))
+    together = Coulomb().interaction(torch.cat(charges), batch)
+    alone = [Coulomb().interaction(q, frames(r, pbc="FFF")) for q, r in zip(charges, positions, strict=True)]
+    torch.testing.assert_close(together.energies, torch.cat([one.energies for one in alone]))
+    torch.testing.assert_close(together.forces, torch.cat([one.forces for one in alone]))
+
+
+@pytest.mark.parametrize("method", ["reciprocal", "mesh"])
+def test_a_left_handed_cell_is_the_same_crystal(method: str) -> None:
+    coulomb = Coulomb(method=method, tolerance=1e-8)
+    mirrored = CELL[[1, 0, 2]]
+    assert float(torch.linalg.det(CELL) * torch.linalg.det(mirrored)) < 0
+    right, left = (coulomb.interaction(CHARGES, frames(cell=cell)) for cell in (CELL, mirrored))
+    assert float(left.energies - right.energies) == pytest.approx(0, abs=1e-6)
+    assert (left.virial - right.virial).abs().max() < 1e-5 and right.virial.abs().max() > 0.1
+
+
+def test_the_vacuum_of_a_slab_is_as_wide_as_the_tolerance_asks_for() -> None:
+    """Stripes of charge, whose field reaches furthest."""
+    cell = torch.tensor([[20.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    positions = torch.tensor([[0.0, 0.0, 0.0], [10.0, 0.0, 0.3], [0.0, 10.0, 0.1], [10.0, 10.0, 0.0]], dtype=torch.float64)
+    charges = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    usual, wide = (float(Coulomb(tolerance=one).energies(charges, frames(positions, cell, "TTF"))) for one in (1e-6, 1e-11))
+    assert usual == pytest.approx(wide, abs=5e-6)

@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from bec_mace.evaluate.metrics import charge_metrics, head_shares, mae, rmse, sum_rule_residual, trivial_charges
+from bec_mace.evaluate.metrics import (
+    charge_metrics,
+    coverage_metrics,
+    head_shares,
+    mae,
+    rmse,
+    sum_rule_residual,
+    trivial_charges,
+)
 
 
 @pytest.fixture
@@ -71,3 +79,10 @@ def test_shares_of_nothing_are_zero():
 
 def test_errors_of_nothing_are_nan():
     assert math.isnan(rmse(np.zeros(0))) and math.isnan(mae(np.zeros(0)))
+
+
+def test_shares_of_errors_within_their_deviations():
+    errors = np.array([0.5, 1.5, -1.9, 2.2, 0.9, -0.1, 3.0, 0.2, 0.3]).reshape(1, 3, 3)
+    found = coverage_metrics([np.array([8])], [2 * errors], [np.full((1, 3, 3), 2.0)])
+    assert found["within_68"] == pytest.approx(5 / 9) and found["within_95"] == pytest.approx(7 / 9)
+    assert found["per_element"]["O"] == {"within_68": found["within_68"], "within_95": found["within_95"], "rms": 2.0}

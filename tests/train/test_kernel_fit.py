@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from bec_mace.data import Frame, build_graph, read_frames
 from bec_mace.errors import TrainingError
 from bec_mace.evaluate.metrics import coverage_metrics
 from bec_mace.models import KernelModel, load_model
-from bec_mace.models.kernel_regression.calibration import LEVELS, best_factor
+from bec_mace.models.kernel_regression.calibration import LEVELS, best_factor, calibrate
 from bec_mace.models.kernel_regression.evidence import Hyperparameters, maximize_evidence, solve
-from bec_mace.models.kernel_regression.normal_equations import Equations, gather
+from bec_mace.models.kernel_regression.normal_equations import Equations, Gathered, HeldOut, gather
 from bec_mace.models.kernel_regression.representatives import farthest_points, one_axis
 from bec_mace.models.kernel_regression.whitening import prior_covariance, whiten
 from bec_mace.train.kernel_fit import fit_frames, fit_kernel
@@ -247,3 +248,32 @@ def test_single_precision_predicts_the_same(make_run: Callable, frames: list[Fra
     for a, b in zip(predict(low, frames, low.provides), predict(high, frames, high.provides), strict=True):
         assert np.abs(a[Z] - b[Z]).max() < 1e-3
         assert a["born_effective_charges_std"] == pytest.approx(b["born_effective_charges_std"], rel=2e-2)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5])
+def test_errors_that_are_what_the_model_expects_need_no_factor(sigma):
+    """A linear model with weights from its prior and noise of the size that it knows, in five folds."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(5, 360, 3, dtype=torch.float64, generator=generator)
+    weights = torch.randn(3, dtype=torch.float64, generator=generator)
+    targets = rows @ weights + sigma * torch.randn(5, 360, dtype=torch.float64, generator=generator)
+    gathered = Gathered(Equations.zeros(3, rows))
+    for x, y in zip(rows, targets, strict=True):
+        fold = HeldOut(Equations.zeros(3, rows))
+        fold.equations.add(x, y)
+        gathered.total.add(x, y)
+        fold.keep(x, y, torch.zeros(40, dtype=torch.int64), torch.arange(40))
+        gathered.folds.append(fold)
+    hyperparameters = Hyperparameters(1 / sigma**2, torch.ones(1, dtype=torch.float64))
+    factor = calibrate(gathered, torch.zeros(3, dtype=torch.int64), hyperparameters, 2)
+    assert float(factor[0]) == pytest.approx(1.0, abs=0.06) and float(factor[1]) == 1.0
+
+
+@pytest.mark.parametrize("zeta", [1, 3])
+def test_the_prior_of_dipoles_is_that_of_vectors(zeta):
+    """A dipole is its direction times a scalar of one power less than a charge."""
+    overlaps = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
+    vectors, invariants = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]]), torch.linalg.cholesky(overlaps)
+    kernel = SimpleNamespace(zeta=zeta, representatives_of=lambda n: invariants, directions_of=lambda n: vectors)
+    torch.testing.assert_close(prior_covariance(kernel, "dipole", 0)[0, 1], torch.tensor(0.6 ** (zeta - 1) * 0.6))
+    torch.testing.assert_close(prior_covariance(kernel, "monopole", 0)[0, 1], torch.tensor(0.6**zeta))

@@ -88,6 +88,8 @@ def test_deviation_along_a_direction() -> None:
     along = model(graph, (DEVIATION,), directions=directions)[DEVIATION]
     assert along.shape == (graph.n_atoms, 2, 3)
     assert (along[:, 0] - full[:, 1]).abs().max() < 1e-12
+    longer = model(graph, (DEVIATION,), directions=3 * directions)[DEVIATION]
+    torch.testing.assert_close(longer, 3 * along)
     turned = random_rotation()
     frame = triclinic()
     rotated = make_frame(list(frame.atomic_numbers), frame.positions @ turned.T, frame.cell @ turned.T, True)
