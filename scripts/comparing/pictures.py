@@ -85,14 +85,14 @@ def draw_apart(path: Path, runs: dict[str, Path], device: str) -> None:
         frames = test_frames(run)
         molecule = min((one for one in frames if not one.pbc.any()), key=len)
         axis.plot(distances, 1000 * apart(model, molecule, distances), label=WAYS[way])
-        reach = model.r_max * model.config.num_interactions
+        reach = model.r_max
     if molecule is not None and "dipole" in molecule.labels:
         size = float(np.linalg.norm(molecule.labels["dipole"]))
         far = distances > 5.0
         law = -2000 * COULOMB_CONSTANT * size**2 / distances[far] ** 3
         axis.plot(distances[far], law, color="black", lw=0.8, ls="--", label="two dipoles of the molecule")
     axis.axvline(reach, color="gray", lw=0.8, ls=":")
-    axis.annotate("reach of the network", (reach, axis.get_ylim()[0]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axis.annotate("r_max", (reach, axis.get_ylim()[0]), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="O-O distance (Å)", ylabel="energy of the pair (meV)", ylim=(-120, 40))
     axis.legend(frameon=False, fontsize=8)
     save_figure(figure, path)

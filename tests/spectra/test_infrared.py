@@ -204,6 +204,6 @@ def test_runs_must_be_of_one_system():
 def test_the_area_under_few_points():
     current = np.zeros((64, 2, 3))
     current[:, 0, 0] = np.cos(np.arange(64.0))
-    spectrum = infrared_spectrum(make(current, 1.0, 300.0, 1000.0), resolution=500.0, blocks=1)
+    spectrum = infrared_spectrum(make(current, 1.0, 300.0, 1000.0), resolution=1000.0, blocks=1)
     coarse = replace(spectrum, wavenumber=np.array([0.0, 1.0, 3.0]), n_alpha=np.array([0.0, 2.0, 6.0]))
     assert coarse.area() == pytest.approx(9.0) and coarse.area(1.0, 3.0) == pytest.approx(8.0)
