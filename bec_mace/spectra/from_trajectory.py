@@ -33,6 +33,7 @@ from bec_mace.data.formats import find_format
 from bec_mace.data.reading import read_atoms
 from bec_mace.errors import SpectrumError
 from bec_mace.spectra.currents import DIFFERENCES, VELOCITIES, Currents, find
+from bec_mace.spectra.steady import steady
 from bec_mace.units import BOHR, BOLTZMANN, HARTREE, PLANCK
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def currents_from_trajectory(
 
     Raises:
         SpectrumError: As ``frame_interval``, or if there are too few frames, atoms change, velocities are missing in
-            some frames, all zero, or of a unit that is not named.
+            some frames, all zero, or of a unit that is not named, or frames are doubled, missing or in another order.
         DataError: If ASE cannot read the file.
         ModelError: If the model does not know an element.
     """
@@ -134,7 +135,7 @@ def currents_from_trajectory(
     structures = read_atoms(find_format(path))
     first = next(structures)
     has_velocities = _find_velocities(first, path, velocity_unit) is not None
-    same = _same_atoms(chain([first], structures), path)
+    same = steady(_same_atoms(chain([first], structures), path), path, time_step)
     steps = _with_velocities(same, path, velocity_unit) if has_velocities else _with_differences(same, path, time_step)
     numbers = np.unique(first.numbers)
     members = (first.numbers == numbers[:, None]).astype(np.float64)
