@@ -1,7 +1,7 @@
-"""BORN files of phonopy, read when they list every atom of the structure beside them.
+"""BORN files of phonopy, with the structure beside them.
 
 Below a first line of anything stand the dielectric tensor and the Born effective charges, 9 numbers each, row-major with the
-polarization first. Only atoms that no symmetry relates are listed, so a file is unambiguous only where that is all of them.
+polarization first. Where only atoms that no symmetry relates are listed, those of the others follow from the space group.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bec_mace.data.formats.parsing import attach, attach_dielectric, numbers, read_lines
+from bec_mace.data.formats.site_symmetry import expand
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 _STRUCTURES = ("POSCAR-unitcell", "POSCAR")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|\*+|nan|[+-]?inf", re.IGNORECASE)
 _LISTED = re.compile(r"^# epsilon and Z\* of atoms((?: +\d+)+)\s*$")
-_WHAT_TO_DO = (
-    "Give the OUTCAR or vasprun.xml that BORN was made from. Or let phonopy expand it: "
-    "phonopy.load(...).nac_params['born'] is the full list of tensors of its primitive cell, which go with "
-    "that cell into extended XYZ, 9 columns REF_becs."
-)
 
 
 def recognises(head: str) -> bool:
@@ -42,7 +38,7 @@ def read(path: Path) -> Iterator[Atoms]:
     """Yield the structure beside a BORN file, with its Born effective charges and dielectric tensor.
 
     Raises:
-        DataError: No structure beside it, atoms that are not listed, or values that are not numbers.
+        DataError: No structure beside it, atoms that are not those of the structure, or values that are not numbers.
     """
     import ase.io
 
@@ -55,12 +51,7 @@ def read(path: Path) -> Iterator[Atoms]:
     listed = _LISTED.match(content[0][1])
     atoms_listed = [int(word) for word in listed[1].split()] if listed else None
     if len(charges) != len(atoms) or atoms_listed not in (None, list(range(1, len(atoms) + 1))):
-        which = f" (atoms {', '.join(map(str, atoms_listed))})" if atoms_listed else ""
-        raise DataError(
-            f"{path}: {len(charges)} Born effective charges{which} for the {len(atoms)} atoms of "
-            f"{structure.name}; those of the other atoms follow by symmetry, which is not applied here. "
-            f"{_WHAT_TO_DO}"
-        )
+        charges = expand(atoms, charges, atoms_listed, str(path))
     attach(atoms, charges, str(path))
     attach_dielectric(atoms, np.array(numbers(content[1][1], 9, f"{path}, line {content[1][0]}")))
     yield atoms
