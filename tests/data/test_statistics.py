@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bec_mace.data import Frame, compute_statistics, read_frames
-from bec_mace.data.statistics import fit_energies, mean_neighbours
+from bec_mace.data.statistics import fit_energies, mean_neighbours, shortest_distances
 from bec_mace.errors import DataError
 
 
@@ -65,3 +65,10 @@ def test_reference_charges_of_quartz(files) -> None:
 def test_no_frames() -> None:
     with pytest.raises(DataError, match="Statistics need at least one frame"):
         compute_statistics([], 5.0)
+
+
+def test_shortest_distances_across_the_side_of_a_cell():
+    positions, cell = np.array([[0.5, 1.0, 0.0], [9.3, 2.0, 0.0]]), np.array([[10.0, 0, 0], [1.0, 10.0, 0], [0, 0, 10.0]])
+    frame = Frame(np.array([1, 8]), positions, cell, np.ones(3, dtype=bool), {"energy": np.array(-1.0)})
+    ((first, second, distance),) = shortest_distances([frame], 3.0)
+    assert (first, second) == (1, 8) and distance == pytest.approx((1.2**2 + 1.0) ** 0.5)
