@@ -7,10 +7,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ase.units
 import numpy as np
 from ase.geometry import find_mic
 
 from bec_mace.errors import SpectrumError
+from bec_mace.units import BOLTZMANN
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,6 +22,10 @@ _JUMP = 5.0
 _ENOUGH = 20
 """Frames before anything is usual."""
 _TIME = "time_fs"
+_HOTTEST = 1e5
+"""K; no atoms stay together at that."""
+_KINETIC = 1.0 / ase.units.fs**2
+"""1 amu Å^2/fs^2, in eV."""
 
 
 def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator[Atoms]:
@@ -34,10 +40,12 @@ def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator
         interval: Time between two frames, in fs.
 
     Raises:
-        SpectrumError: A frame occurs twice, its time is not that of the next frame, or its positions are not.
+        SpectrumError: A frame occurs twice, its time is not that of the next frame, or its positions are not; atoms are faster
+            than any that stay together.
     """
     seen: dict[bytes, int] = {}
     changes: list[float] = []
+    heat: list[float] = []
     before: Atoms | None = None
     moved: np.ndarray | None = None
     time: float | None = None
@@ -52,6 +60,10 @@ def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator
         seen[key] = number
         if before is not None:
             step, _ = find_mic(atoms.positions - before.positions, before.cell, before.pbc)
+            heat.append(
+                _KINETIC * float(atoms.get_masses() @ (step**2).sum(axis=1)) / interval**2 / (3 * len(atoms) * BOLTZMANN)
+            )
+            _check_heat(heat, path)
             if moved is not None:
                 changes.append(float(np.sqrt(np.mean((step - moved) ** 2))))
                 _check_change(changes, path, number)
@@ -68,6 +80,14 @@ def _check_time(atoms: Atoms, before: float | None, path: Path, number: int, int
             f"{interval:g}; a spectrum needs frames at equal times: give the part without the gap"
         )
     return time
+
+
+def _check_heat(heat: list[float], path: Path) -> None:
+    if len(heat) == _ENOUGH and (kelvin := float(np.median(heat))) > _HOTTEST:
+        raise SpectrumError(
+            f"{path}: atoms move from frame to frame as at {kelvin:.1g} K; the atoms of the frames are in different orders, "
+            "the frames are not those of one run, or the time step is not the one given"
+        )
 
 
 def _check_change(changes: list[float], path: Path, number: int) -> None:

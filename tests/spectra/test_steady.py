@@ -41,6 +41,17 @@ def swapped(structures: list[Atoms]) -> list[Atoms]:
     return [atoms if number < 60 else atoms[order] for number, atoms in enumerate(structures)]
 
 
+def shuffled(structures: list[Atoms]) -> list[Atoms]:
+    generator = np.random.default_rng(7)
+    oxygens, hydrogens = np.flatnonzero(NUMBERS == 8), np.flatnonzero(NUMBERS == 1)
+    found = []
+    for atoms in structures:
+        order = np.arange(12)
+        order[oxygens], order[hydrogens] = generator.permutation(oxygens), generator.permutation(hydrogens)
+        found.append(atoms[order])
+    return found
+
+
 def test_what_follows_passes() -> None:
     whole = frames()
     assert [id(atoms) for atoms in steady(whole, Path("a.xyz"), 1.0)] == [id(atoms) for atoms in whole]
@@ -55,6 +66,7 @@ def test_what_follows_passes() -> None:
         (lambda f: without_times(f[:60] + f[85:]), "a.xyz, frame 60: atoms jump"),
         (lambda f: without_times(f[:8] + f[40:]), "a.xyz, frame 8: atoms jump"),
         (lambda f: without_times(swapped(f)), "a.xyz, frame 60: atoms jump"),
+        (lambda f: without_times(shuffled(f)), "a.xyz: atoms move from frame to frame as at .* K; the atoms"),
         (lambda f: f[:60] + f[61:], "a.xyz, frame 60: its time is 61 fs, 2 fs after the frame before and not 1"),
     ],
 )
