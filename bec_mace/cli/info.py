@@ -18,7 +18,8 @@ def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
     """Describe a model, check a configuration, or report what is in a file of structures.
 
     A name ending in .yaml is a configuration: it is checked and printed with all defaults. A run folder, a
-    .safetensors or .json file and the name of a model of the package are models. All else is data.
+    .safetensors or .json file and the name of a model of the package are models, .h5 a file of predictions. All else is
+    data.
     """
     labels = parse_keys(keys)
     if Path(target).suffix in (".yaml", ".yml"):
@@ -27,10 +28,41 @@ def info_command(target: str, keys: tuple[str, ...], index_order: str) -> None:
         from bec_mace.models import load_model
 
         click.echo("\n".join(describe_model(load_model(target).metadata)))
+    elif Path(target).suffix in (".h5", ".hdf5"):
+        click.echo("\n".join(describe_predictions(target)))
     else:
         from bec_mace.data import read_frames, summarize
 
         click.echo(summarize(read_frames(target, keys=labels, index_order=index_order)).text())
+
+
+def describe_predictions(target: str) -> Iterator[str]:
+    """Yield what is in a file of predictions, line by line."""
+    from collections import Counter
+
+    import numpy as np
+    from ase.data import chemical_symbols
+
+    from bec_mace.predict import read_predictions
+    from bec_mace.properties import PROPERTIES
+
+    frames, atoms, held, sums = 0, 0, Counter[str](), Counter[int]()
+    traces: dict[int, float] = {}
+    for frame, arrays in read_predictions(target):
+        frames, atoms = frames + 1, atoms + len(frame)
+        held.update(list(arrays))
+        for number in np.unique(frame.atomic_numbers):
+            chosen = frame.atomic_numbers == number
+            sums[int(number)] += int(chosen.sum())
+            if "born_effective_charges" in arrays:
+                trace = np.trace(arrays["born_effective_charges"][chosen], axis1=1, axis2=2).sum() / 3
+                traces[int(number)] = traces.get(int(number), 0.0) + float(trace)
+    yield f"predictions of {frames} structures, {atoms} atoms"
+    yield "elements: " + ", ".join(f"{chemical_symbols[z]} {count}" for z, count in sorted(sums.items()))
+    yield "holds: " + ", ".join(f"{name} ({PROPERTIES[name].unit})" if name in PROPERTIES else name for name in held)
+    if traces:
+        means = ", ".join(f"{chemical_symbols[z]} {total / sums[z]:+.3f}" for z, total in sorted(traces.items()))
+        yield f"mean of tr Z*/3: {means} e"
 
 
 def _checked_config(path: str) -> str:

@@ -1,3 +1,5 @@
+import re
+
 from tests.cli.conftest import WATER
 
 
@@ -66,3 +68,18 @@ def test_elements_that_a_model_has_hardly_seen(run):
     line = next(line for line in run("info", "crystals").stdout.splitlines() if "training structures" in line)
     assert line.startswith("in fewer than 10 training structures, so that charges may be far off: Cr 1, Mn 1, Tc 2")
     assert "training structures" not in run("info", "water").stdout
+
+
+def test_predictions(run, model_path, small_frames):
+    assert run("predict", model_path, small_frames, "-o", "out.h5").exit_code == 0
+    result = run("info", "out.h5")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert re.fullmatch(r"predictions of \d+ structures, \d+ atoms", lines[0])
+    assert "born_effective_charges (e)" in lines[2] and "energy (eV)" in lines[2]
+    hydrogen, oxygen = (float(word) for word in re.findall(r"[+-]\d\.\d+", lines[3]))
+    assert oxygen < -0.2 < 0.2 < hydrogen
+    with open("no.h5", "w") as file:
+        file.write("nothing")
+    wrong = run("info", "no.h5")
+    assert wrong.exit_code == 2 and "no.h5" in wrong.stderr
