@@ -99,8 +99,23 @@ def check_electrostatics(values: Mapping[str, Any]) -> list[Mistake]:
             mistakes.append(Mistake(("model", "electrostatics", "sources"), f"'{name}' is not among model.heads; add it there"))
     if _ALONE in heads and _ALONE not in sources:
         mistakes.append(Mistake(("model", "heads"), "static_charges is not among model.electrostatics.sources; add it there"))
+    mistakes += _check_sign(values, section)
     if "energy" not in heads and model.get("backbone") is None:
         mistakes.append(
             Mistake(("model", "heads"), "charges that act through Coulomb's law are part of an energy; add the head energy")
         )
     return mistakes
+
+
+_TELL_THE_SIGN = ("born_effective_charges", "dipole", "polarization")
+
+
+def _check_sign(values: Mapping[str, Any], section: Mapping[str, Any]) -> list[Mistake]:
+    """Energies and forces do not say which way round the charges are, and neither does a start from none."""
+    training = values.get("training")
+    loss = training.get("loss") if isinstance(training, Mapping) else None
+    weights = loss.get("weights") if isinstance(loss, Mapping) else None
+    if not isinstance(weights, Mapping) or section.get("charge_sign") or any(weights.get(name) for name in _TELL_THE_SIGN):
+        return []
+    text = "nothing that is trained tells the sign of the charges; give charge_sign, such as {O: -1}"
+    return [Mistake(("model", "electrostatics"), text)]

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -163,7 +163,10 @@ def set_up(
     check_element_weights(loss, elements)
     dtype = DTYPES[config.precision]
     torch.manual_seed(config.seed)
-    statistics = beside_coulomb(compute_statistics(sets.train, config.model.r_max), sets.train, config.model)
+    statistics = compute_statistics(sets.train, config.model.r_max)
+    if "born_effective_charges" not in loss.properties:  # What is not trained must not be known from the start either.
+        statistics = replace(statistics, reference_charges={})
+    statistics = beside_coulomb(statistics, sets.train, config.model)
     model = build_model(config.model, elements, statistics, dtype)
     model.to(fabric.device)
     copy_from_first(fabric, model)

@@ -69,3 +69,17 @@ def test_what_is_right(heads: str, section: str, tmp_path: Path) -> None:
     section_read = load(tmp_path, heads, section).model.electrostatics
     expected = section_read.epsilon_infinity
     assert section_read.first_screening == pytest.approx(1.3 if expected is None else expected**0.5)
+
+
+def test_something_must_tell_the_sign_of_the_charges(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    section = "sources: [monopole], screening: fixed, epsilon_infinity: 1.78"
+    text = TEXT.replace("HEADS", "energy, monopole").replace("epochs: 2", "epochs: 2, loss: {weights: {energy: 1, forces: 1}}")
+    path.write_text(text.replace("SECTION", section))
+    with pytest.raises(ConfigError, match="c.yaml:6: .*tells the sign of the charges; give charge_sign"):
+        load_config(path)
+    for trained in ("dipole: 1", "born_effective_charges: 1"):
+        path.write_text(text.replace("SECTION", section).replace("forces: 1", trained))
+        load_config(path)
+    path.write_text(text.replace("SECTION", f"{section}, charge_sign: {{O: -1}}"))
+    load_config(path)

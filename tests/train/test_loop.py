@@ -450,3 +450,20 @@ def test_what_static_charges_became_is_kept_beside_the_weights(make_config):
     lines = "\n".join(describe_model(metadata))
     assert "Coulomb's law: charges of monopole, screening fixed, smearing 1 Å" in lines
     assert "screening (fixed): 1.2247, spread 0.0000" in lines and "R^2 of Z*" in lines
+
+
+def test_labels_that_are_not_trained_leave_no_trace(make_config, water_file, tmp_path):
+    """Charges from energies and forces alone must not start from those of Z*."""
+    section = {"sources": ["monopole"], "screening": "fixed", "epsilon_infinity": 1.5, "charge_sign": {"O": -1, "H": 1}}
+    frames = ase.io.read(water_file, index=":")
+    for atoms in frames:
+        del atoms.arrays["REF_becs"]
+    ase.io.write(tmp_path / "bare.extxyz", frames, format="extxyz")
+    weights = []
+    for name, path in (("labelled", water_file), ("bare", tmp_path / "bare.extxyz")):
+        model = {"heads": ["energy", "monopole"], "electrostatics": section}
+        loss = {"weights": {"energy": 1.0, "forces": 1.0}}
+        config = make_config(name, data={"train": str(path)}, model=model, epochs=1, loss=loss)
+        train(config)
+        weights.append(load_file(config.output / "best.safetensors"))
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
