@@ -13,14 +13,9 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from benchmarking.systems import R_MAX, Sizes, Z, graph_of, measure, ratio, water_box
-
-from bec_mace.config.model import ModelConfig
-from bec_mace.data import compute_statistics
-from bec_mace.models import PolarizationModel, build_model
+from benchmarking.systems import Sizes, Z, build, graph_of, measure, ratio, water_box
 
 LIMITS = {"term_extra": 0.15, "coupled_z": 1.5, "per_atom_growth": 1.3}
 BOTH = ("energy", "forces")
@@ -29,29 +24,14 @@ LOCAL = {"sources": ["monopole"], "screening": "local", "epsilon_infinity": 1.78
 FLOWS = {**LOCAL, "sources": ["charge_transfer"]}
 
 
-def build(heads: list[str], section: dict[str, Any] | None, sizes: Sizes) -> PolarizationModel:
-    values = {
-        "r_max": R_MAX,
-        "channels": sizes.channels,
-        "max_l": sizes.max_l,
-        "hidden_max_l": 1,
-        "correlation": sizes.correlation,
-        "radial_mlp": [64, 64, 64],
-        "heads": heads,
-        "electrostatics": section,
-    }
-    torch.manual_seed(0)
-    statistics_of = compute_statistics(sizes.frames()[:1], R_MAX)
-    model = build_model(ModelConfig.model_validate(values), [1, 8], statistics_of, torch.float32)
-    return model.to(sizes.device).eval().requires_grad_(False)
-
-
 def small(sizes: Sizes) -> dict[str, float]:
     """Ratios at the size of the first frame of the data."""
     graph = graph_of(sizes.frames()[0], sizes)
-    plain, independent = build(["energy"], None, sizes), build(["energy", "static_charges"], INDEPENDENT, sizes)
-    local, alone = build(["energy", "monopole"], LOCAL, sizes), build(["energy", "monopole"], None, sizes)
-    flows, flows_alone = build(["energy", "charge_transfer"], FLOWS, sizes), build(["energy", "charge_transfer"], None, sizes)
+    plain = build(["energy"], sizes)
+    independent = build(["energy", "static_charges"], sizes, electrostatics=INDEPENDENT)
+    local, alone = build(["energy", "monopole"], sizes, electrostatics=LOCAL), build(["energy", "monopole"], sizes)
+    flows = build(["energy", "charge_transfer"], sizes, electrostatics=FLOWS)
+    flows_alone = build(["energy", "charge_transfer"], sizes)
     times = measure(
         {
             "plain": lambda: plain(graph, BOTH),
@@ -72,7 +52,7 @@ def small(sizes: Sizes) -> dict[str, float]:
 
 def large(sizes: Sizes, counts: tuple[int, int], block_size: int) -> dict[str, float]:
     """Time per atom of energy, forces and Z* in two boxes."""
-    local = build(["energy", "monopole"], LOCAL, sizes)
+    local = build(["energy", "monopole"], sizes, electrostatics=LOCAL)
     graphs = [graph_of(water_box(count), sizes) for count in counts]
     jobs = {
         str(graph.n_atoms): lambda graph=graph: local(graph, (*BOTH, Z), block_size=min(block_size, graph.n_atoms))

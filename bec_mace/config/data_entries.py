@@ -94,6 +94,9 @@ def check_entries(values: Mapping[str, Any]) -> list[Mistake]:
     if named and all(named):
         text = "every entry has references of its own; leave `reference` out of that whose energies the model shall predict"
         mistakes.append(Mistake(("data", "train", 0, "reference"), text))
+    model = values.get("model")
+    if isinstance(model, Mapping) and model.get("kind") == "kernel":
+        return [*mistakes, *_of_kernels(entries)]
     loss = training.get("loss") if isinstance(training, Mapping) else None
     trained = loss.get("weights") if isinstance(loss, Mapping) else {"born_effective_charges": 1.0}
     if not isinstance(trained, Mapping):
@@ -108,3 +111,13 @@ def check_entries(values: Mapping[str, Any]) -> list[Mistake]:
             text = "energy is not among training.loss.weights, so references of energies do nothing; leave it out"
             mistakes.append(Mistake(("data", "train", number, "reference"), text))
     return mistakes
+
+
+def _of_kernels(entries: list[Any]) -> list[Mistake]:
+    """A kernel model is one solve for Z*, in which all labels count alike."""
+    return [
+        Mistake(("data", "train", number, key), f"kernel models have no {what}; leave it out")
+        for number, item in enumerate(entries)
+        for key, what in (("reference", "energies"), ("weights", "factors of labels"))
+        if isinstance(item, Mapping) and item.get(key)
+    ]

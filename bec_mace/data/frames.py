@@ -146,7 +146,7 @@ class Frame:
             labels=extract_labels(atoms, source, keys=keys, index_order=index_order, properties=properties),
             source=source,
             info=metadata(atoms, keys),
-            unread=unread_keys(atoms, keys),
+            unread=unread_keys(atoms, keys) if properties is None else (),
             carried=carried_along(atoms) if carry else {},
         )
 

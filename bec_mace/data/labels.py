@@ -134,6 +134,8 @@ def _held_in_place(atoms: Atoms) -> np.ndarray | None:
     """Which coordinates may move, 1 or 0, of shape (n_atoms,) or (n_atoms, 3); None where all may."""
     from ase.constraints import FixAtoms, FixCartesian
 
+    if not atoms.constraints:
+        return None
     free = np.ones((len(atoms), 3), dtype=np.int64)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):

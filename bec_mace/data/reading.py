@@ -203,7 +203,7 @@ def parse(text: str, source: str) -> Atoms:
     Raises:
         DataError: ASE cannot read it.
     """
-    return _read(lambda: parse_text(text), source)
+    return _read(lambda: parse_text(text, source), source)
 
 
 def _read(step: Callable[[], Result], source: str) -> Result:

@@ -135,7 +135,7 @@ class BECCalculator(Calculator):
             self.model = load_model(model, where, precision)
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
         self._neighbours = SkinNeighbours(self.model.r_max, skin)
-        self._familiarity, self._cells = Familiarity(self.model), CellWatch()
+        self._familiarity, self._cells = Familiarity(self.model), CellWatch(looks=10)
         self._path = FieldWork()
         self._field_used: np.ndarray | None = None
         self.electric_field = electric_field
@@ -308,7 +308,7 @@ class BECCalculator(Calculator):
         asked = names & model.provides
         noted = self._familiarity.asked(asked) if along is None else asked
         result = next(split_outputs(model(graph, properties=tuple(noted), directions=along), [len(frame)]))
-        self._cells.note(graph, "atoms")
+        self._cells.note(frame)
         self._familiarity.note(frame.atomic_numbers, result, "atoms")
         return to_results({name: result[name] for name in asked})
 

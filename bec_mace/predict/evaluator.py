@@ -9,7 +9,6 @@ from typing import Any
 
 from bec_mace.data import collate
 from bec_mace.data.graph import Graph
-from bec_mace.data.quality.periodicity import CellWatch
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.models.familiarity import Familiarity
@@ -37,7 +36,6 @@ class Evaluator:
     def __init__(self, model: PolarizationModel, properties: Collection[str], memory: BatchMemory) -> None:
         self._model, self._properties, self._memory = model, tuple(properties), memory
         self._familiarity = Familiarity(model)
-        self._cells = CellWatch()
         self._asked = self._familiarity.asked(properties)
         self.seconds = 0.0
 
@@ -87,7 +85,6 @@ class Evaluator:
             results = list(split_outputs(ordered, [graph.n_atoms for graph in graphs]))
             for result, graph, source in zip(results, graphs, sources, strict=True):
                 check_finite(result, source, graph.pbc[0].tolist())
-                self._cells.note(graph, source)
                 self._familiarity.note(graph.atomic_numbers.numpy(), result, source)
             return [{name: result[name] for name in self._properties} for result in results]
         except (MemoryError, RuntimeError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bec_mace.data import Frame, build_graph
+from bec_mace.data.quality.periodicity import CellWatch
 from bec_mace.data.reading import Paths
 from bec_mace.data.sources import Source, iter_sources, structure
 from bec_mace.devices import find_device, find_dtype
@@ -134,7 +135,7 @@ class Pipeline:
     """
 
     def __init__(self, model: PolarizationModel, properties: Collection[str], joins: bool, workers: int | None) -> None:
-        self._model = model
+        self._model, self._cells = model, CellWatch()
         self._memory = BatchMemory(model, properties)
         self.evaluate = Evaluator(model, properties, self._memory)
         self._joins = joins and self._memory.grows
@@ -186,6 +187,7 @@ class Pipeline:
         for one in batch:
             for frame, neighbours in one.content:
                 self._model.check_elements(frame.atomic_numbers, frame.source)
+                self._cells.note(frame)
                 graphs.append(build_graph(unlabelled(frame), self._model.r_max, dtype, neighbours))
                 sources.append(frame.source)
         results = iter(self.evaluate(graphs, sources))

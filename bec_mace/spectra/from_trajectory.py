@@ -26,15 +26,14 @@ from typing import TYPE_CHECKING, Any
 import ase.units
 import numpy as np
 from ase.data import chemical_symbols
-from ase.geometry import find_mic
 
 from bec_mace.data import Frame
 from bec_mace.data.formats import find_format
 from bec_mace.data.reading import read_atoms
 from bec_mace.errors import SpectrumError
 from bec_mace.spectra.currents import DIFFERENCES, VELOCITIES, Currents, find
-from bec_mace.spectra.steady import steady
-from bec_mace.units import BOHR, BOLTZMANN, HARTREE, PLANCK
+from bec_mace.spectra.steady import TIME, steady, temperature
+from bec_mace.units import BOHR, HARTREE, PLANCK
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -45,12 +44,7 @@ VELOCITY_UNITS = {"ase": ase.units.fs, "A/fs": 1.0, "A/ps": 1e-3, "au": BOHR * H
 """Units of velocity columns, in Å/fs."""
 
 _COLUMNS = ("velocities", "velocity", "velo", "vel")
-_TIME = "time_fs"
 _TRAJECTORIES = ("trajectory.traj", "trajectory.extxyz")
-# 1 amu Å^2/fs^2, in eV.
-_KINETIC = 1.0 / ase.units.fs**2
-# Less kinetic energy than this share in the motion of the cell as a whole: it is at rest.
-_AT_REST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ def frame_interval(path: str | Path, time_step: float | None = None) -> float:
     if time_step is not None and not (np.isfinite(time_step) and time_step > 0):
         raise SpectrumError(f"the time between two frames must be a positive number of fs, got {time_step}")
     path = trajectory_of(path)
-    times = [float(atoms.info[_TIME]) for atoms in islice(read_atoms(find_format(path)), 2) if _TIME in atoms.info]
+    times = [float(atoms.info[TIME]) for atoms in islice(read_atoms(find_format(path)), 2) if TIME in atoms.info]
     stated = times[1] - times[0] if len(times) == 2 else None
     interval = stated if time_step is None else time_step
     if interval is None:
@@ -209,40 +203,28 @@ def _find_velocities(atoms: Atoms, path: Path, unit: str | None) -> np.ndarray |
     return None
 
 
-def _with_velocities(structures: Iterable[Atoms], path: Path, unit: str | None) -> Iterator[_Step]:
-    for number, atoms in enumerate(structures):
+def _with_velocities(structures: Iterable[tuple[Atoms, np.ndarray | None]], path: Path, unit: str | None) -> Iterator[_Step]:
+    for number, (atoms, _) in enumerate(structures):
         velocities = _find_velocities(atoms, path, unit)
         if velocities is None or not np.isfinite(velocities).all():
             raise SpectrumError(f"{path}, frame {number}: velocities are missing or not finite; other frames have them")
-        yield _step(atoms, path, number, velocities, _temperature(atoms, velocities))
+        yield _step(atoms, path, number, velocities, temperature(atoms, velocities))
 
 
-def _with_differences(structures: Iterable[Atoms], path: Path, time_step: float) -> Iterator[_Step]:
+def _with_differences(structures: Iterable[tuple[Atoms, np.ndarray | None]], path: Path, time_step: float) -> Iterator[_Step]:
     before: np.ndarray | None = None
     middle: Atoms | None = None
-    for number, atoms in enumerate(structures):
-        if middle is not None:
-            moved, _ = find_mic(atoms.positions - middle.positions, middle.cell, middle.pbc)
-            after = moved / time_step
-            if before is not None:
-                velocities = 0.5 * (before + after)
-                halves = 0.5 * (_temperature(middle, before) + _temperature(middle, after))
-                corrected = (4.0 * halves - _temperature(middle, velocities)) / 3.0
-                yield _step(middle, path, number - 1, velocities, corrected)
-            before = after
-        middle = atoms
+    for number, (atoms, moved) in enumerate(structures):
+        after = None if moved is None else moved / time_step
+        if middle is not None and before is not None and after is not None:
+            velocities = 0.5 * (before + after)
+            halves = 0.5 * (temperature(middle, before) + temperature(middle, after))
+            corrected = (4.0 * halves - temperature(middle, velocities)) / 3.0
+            yield _step(middle, path, number - 1, velocities, corrected)
+        before, middle = after, atoms
 
 
 def _step(atoms: Atoms, path: Path, number: int, velocities: np.ndarray, temperature: float) -> _Step:
     frame = Frame.from_atoms(atoms, properties=(), source=f"{path}, frame {number}")
     volume = float(atoms.get_volume()) if atoms.pbc.all() else float("nan")
     return _Step(frame, velocities, temperature, volume)
-
-
-def _temperature(atoms: Atoms, velocities: np.ndarray) -> float:
-    """In K, from velocities in Å/fs."""
-    masses = atoms.get_masses()
-    kinetic = 0.5 * _KINETIC * float(np.sum(masses[:, None] * velocities**2))
-    drift = 0.5 * _KINETIC * float(np.sum((masses @ velocities) ** 2)) / masses.sum()
-    freedom = 3 * len(atoms) - (3 if len(atoms) > 1 and drift <= _AT_REST * kinetic else 0)
-    return 2.0 * kinetic / (BOLTZMANN * freedom)

@@ -21,15 +21,18 @@ _JUMP = 5.0
 """A change of displacements that is so many times the usual one is no motion."""
 _ENOUGH = 20
 """Frames before anything is usual."""
-_TIME = "time_fs"
+TIME = "time_fs"
+"""Key of the time of a frame."""
 _HOTTEST = 1e5
 """K; no atoms stay together at that."""
 _KINETIC = 1.0 / ase.units.fs**2
 """1 amu Å^2/fs^2, in eV."""
+_AT_REST = 1e-6
+"""Less kinetic energy than this share in the motion of the cell as a whole: it is at rest."""
 
 
-def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator[Atoms]:
-    """Pass on the frames of a trajectory, and stop where one does not follow the one before.
+def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator[tuple[Atoms, np.ndarray | None]]:
+    """Frames of a trajectory with how far atoms have moved since the one before, as long as each follows the one before.
 
     The second difference of positions, r(t + dt) - 2 r(t) + r(t - dt), is dt^2 times the acceleration, whose mean square over
     all atoms hardly changes from step to step. Where frames are missing or atoms change places it is the displacement itself.
@@ -38,6 +41,9 @@ def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator
         structures: Frames of the same atoms.
         path: Where they are from, for messages.
         interval: Time between two frames, in fs.
+
+    Yields:
+        Each frame, and the displacements to it by the nearest images, of shape (n_atoms, 3), in Å; None for the first.
 
     Raises:
         SpectrumError: A frame occurs twice, its time is not that of the next frame, or its positions are not; atoms are faster
@@ -58,22 +64,30 @@ def steady(structures: Iterable[Atoms], path: Path, interval: float) -> Iterator
                 "be left out, for time goes on by one step from each to the next"
             )
         seen[key] = number
+        step: np.ndarray | None = None
         if before is not None:
             step, _ = find_mic(atoms.positions - before.positions, before.cell, before.pbc)
-            heat.append(
-                _KINETIC * float(atoms.get_masses() @ (step**2).sum(axis=1)) / interval**2 / (3 * len(atoms) * BOLTZMANN)
-            )
-            _check_heat(heat, path)
+            if len(heat) < _ENOUGH:
+                heat.append(temperature(atoms, step / interval))
+                _check_heat(heat, path)
             if moved is not None:
                 changes.append(float(np.sqrt(np.mean((step - moved) ** 2))))
                 _check_change(changes, path, number)
-            moved = step
-        before = atoms
-        yield atoms
+        before, moved = atoms, step
+        yield atoms, step
+
+
+def temperature(atoms: Atoms, velocities: np.ndarray) -> float:
+    """2 K / (k f), in K, from velocities in Å/fs; f is 3 n - 3 while the cell as a whole is at rest, else 3 n."""
+    masses = atoms.get_masses()
+    kinetic = 0.5 * _KINETIC * float(np.sum(masses[:, None] * velocities**2))
+    drift = 0.5 * _KINETIC * float(np.sum((masses @ velocities) ** 2)) / masses.sum()
+    freedom = 3 * len(atoms) - (3 if len(atoms) > 1 and drift <= _AT_REST * kinetic else 0)
+    return 2.0 * kinetic / (BOLTZMANN * freedom)
 
 
 def _check_time(atoms: Atoms, before: float | None, path: Path, number: int, interval: float) -> float | None:
-    time = float(atoms.info[_TIME]) if _TIME in atoms.info else None
+    time = float(atoms.info[TIME]) if TIME in atoms.info else None
     if time is not None and before is not None and abs(time - before - interval) > 1e-3 * interval:
         raise SpectrumError(
             f"{path}, frame {number}: its time is {time:g} fs, {time - before:g} fs after the frame before and not "

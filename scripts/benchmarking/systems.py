@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bec_mace.config.electrostatics import ElectrostaticsConfig
 from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, build_graph, collate, compute_statistics, read_frames
 from bec_mace.data.graph import Graph
@@ -37,7 +38,9 @@ class Sizes:
         return read_frames(self.data)
 
 
-def build(heads: list[str], sizes: Sizes, trained: bool = False) -> PolarizationModel:
+def build(
+    heads: list[str], sizes: Sizes, trained: bool = False, electrostatics: Mapping[str, Any] | None = None
+) -> PolarizationModel:
     config = ModelConfig(
         r_max=R_MAX,
         channels=sizes.channels,
@@ -47,6 +50,7 @@ def build(heads: list[str], sizes: Sizes, trained: bool = False) -> Polarization
         num_interactions=2,
         radial_mlp=[64, 64, 64],
         heads=heads,
+        electrostatics=None if electrostatics is None else ElectrostaticsConfig.model_validate(electrostatics),
     )
     torch.manual_seed(0)
     model = build_model(config, [1, 8], compute_statistics(sizes.frames()[:1], R_MAX), torch.float32)

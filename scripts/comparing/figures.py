@@ -36,41 +36,26 @@ def figures_of(folder: Path, device: str) -> dict[str, Any]:
     test = results["test"]
     figures: dict[str, Any] = {name: test[name]["rmse"] for name in ("energy", "forces", Z) if name in test}
     figures["seconds"] = results["seconds"]
+    figures.update(of_charges(test))
     model, frames = load_model(folder / "best.safetensors", device), test_frames(folder)
     parts = {"bulk": [one for one in frames if one.pbc.any()], "clusters": [one for one in frames if not one.pbc.any()]}
-    if all(parts.values()):
-        for part, chosen in parts.items():
-            errors_of_part = summarize_comparison(compare(model, chosen))
-            figures.update({f"{name}_{part}": errors_of_part[name]["rmse"] for name in ("energy", "forces", Z)})
-    if model.electrostatics is None:
-        return figures
-    found = list(predict(model, frames, [name for name in ("charges", "screening") if name in model.provides]))
-    errors = [
-        guess["charges"] - frame.labels["charges"]
-        for guess, frame in zip(found, frames, strict=True)
-        if "charges" in frame.labels
-    ]
-    if errors:
+    for part, chosen in parts.items() if all(parts.values()) else ():
+        found = summarize_comparison(compare(model, chosen))
+        of_part = {name: found[name]["rmse"] for name in ("energy", "forces", Z)} | of_charges(found)
+        figures.update({f"{name}_{part}": value for name, value in of_part.items()})
+    known = [frame for frame in frames if "charges" in frame.labels]
+    if model.electrostatics is not None and known:
+        guesses = predict(model, known, ("charges",))
+        errors = [guess["charges"] - frame.labels["charges"] for guess, frame in zip(guesses, known, strict=True)]
         figures["charge_error"] = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
-    figures["charges"] = by_element(frames, [guess["charges"] for guess in found])
-    if "screening" in found[0]:
-        figures["screening"] = by_element(frames, [guess["screening"] for guess in found])
-        figures["gamma"] = float(np.mean(np.concatenate([guess["screening"] for guess in found])))
-        for part, chosen in parts.items() if all(parts.values()) else ():
-            places = [number for number, frame in enumerate(frames) if frame.pbc.any() == (part == "bulk")]
-            figures[f"screening_{part}"] = by_element(chosen, [found[number]["screening"] for number in places])
     return figures
 
 
-def by_element(frames: list[Frame], values: list[np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean and spread of a number of atoms for each element."""
-    from ase.data import chemical_symbols
-
-    numbers, flat = np.concatenate([frame.atomic_numbers for frame in frames]), np.concatenate(values)
-    return {
-        chemical_symbols[z]: {"mean": float(flat[numbers == z].mean()), "spread": float(flat[numbers == z].std())}
-        for z in np.unique(numbers)
-    }
+def of_charges(evaluated: Mapping[str, Any]) -> dict[str, Any]:
+    """Static charges and screening by element, and the mean of the screening; nothing where there are none."""
+    report = evaluated.get("static_charges", {})
+    figures = {name: report[name]["per_element"] for name in ("charges", "screening") if name in report}
+    return {**figures, "gamma": report["screening"]["mean"]} if "screening" in report else figures
 
 
 def cost_ratios(folders: Mapping[str, Path], device: str, repeats: int = 7) -> dict[str, dict[str, float]]:

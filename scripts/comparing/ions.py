@@ -82,7 +82,7 @@ def random_box(rng: np.random.Generator, n_atoms: int, apart: float = 2.0) -> Bo
     return Box(atoms, np.array([CHARGES[int(number)] for number in numbers]))
 
 
-def relaxed(box: Box, largest: float) -> tuple[Atoms, float]:
+def relaxed(box: Box, largest: float) -> Atoms:
     """Go downhill until no force is larger than ``largest``, in eV/Å; the atoms carry their labels."""
     positions = box.atoms.positions.copy()
     while True:
@@ -96,11 +96,11 @@ def relaxed(box: Box, largest: float) -> tuple[Atoms, float]:
     atoms.info["REF_energy"] = energy
     atoms.set_array("REF_forces", forces)
     atoms.set_array("REF_charges", box.charges)
-    return atoms, float(size)
+    return atoms
 
 
 def write_ions(path: Path, n_frames: int, n_atoms: int = 64, seed: int = 0) -> None:
     """Write frames, each relaxed until its largest force is below a random bound of 1.5 to 5 eV/Å."""
     rng = np.random.default_rng(seed)
-    frames = [relaxed(random_box(rng, n_atoms), rng.uniform(1.5, 5.0))[0] for _ in range(n_frames)]
+    frames = [relaxed(random_box(rng, n_atoms), rng.uniform(1.5, 5.0)) for _ in range(n_frames)]
     replace_file(path, lambda temporary: ase.io.write(temporary, frames, format="extxyz"))

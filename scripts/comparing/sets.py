@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class DataSet:
         epsilon_infinity: Of the material.
         charge_sign: Of an element, where Z* is not trained.
         couplings: The ways that make sense.
-        untrained: Properties that ``fixed`` is not shown.
     """
 
     train: Any
@@ -96,7 +95,19 @@ class DataSet:
 
 
 _SIZES = {"r_max": 4.5, "channels": 32, "max_l": 2, "hidden_max_l": 1, "correlation": 2, "radial_mlp": [32, 32]}
-_POLAR = ("energy", "charge_transfer", "dipole")
+_WITH_LABELS = ("none", "independent", "global", "local")
+_WATER = DataSet(
+    train="water_rpbe_d3.extxyz",
+    test=0.1,
+    sizes=_SIZES,
+    source="charge_transfer",
+    heads=("energy", "charge_transfer", "dipole"),
+    weights={"energy": 3.0, "forces": 1.0, "born_effective_charges": 30.0},
+    epochs=12,
+    learning_rate=0.05,
+    epsilon_infinity=1.78,
+    charge_sign={"O": -1, "H": 1},
+)
 
 SETS = {
     "ions": DataSet(
@@ -112,45 +123,22 @@ SETS = {
         charge_sign={"Na": 1, "Cl": -1},
         couplings=("none", "independent", "fixed"),
     ),
-    "water": DataSet(
-        train="water_rpbe_d3.extxyz",
-        test=0.1,
-        sizes=_SIZES,
-        source="charge_transfer",
-        heads=_POLAR,
-        weights={"energy": 3.0, "forces": 1.0, "born_effective_charges": 30.0},
-        epochs=12,
-        learning_rate=0.05,
-        epsilon_infinity=1.78,
-        charge_sign={"O": -1, "H": 1},
-    ),
-    "bulk_and_clusters": DataSet(
+    "water": _WATER,
+    "bulk_and_clusters": replace(
+        _WATER,
         train=[
             {"files": "water_rpbe_d3.extxyz"},
             {"files": "water_clusters_rpbe_d3.extxyz", "reference": "clusters"},  # energies of another program
         ],
-        test=0.1,
-        sizes=_SIZES,
-        source="charge_transfer",
-        heads=_POLAR,
-        weights={"energy": 3.0, "forces": 1.0, "born_effective_charges": 30.0},
-        epochs=12,
-        learning_rate=0.05,
-        epsilon_infinity=1.78,
-        charge_sign={"O": -1, "H": 1},
-        couplings=("none", "independent", "global", "local"),
+        couplings=_WITH_LABELS,
     ),
-    "quartz": DataSet(
+    "quartz": replace(
+        _WATER,
         train="quartz_pbe.extxyz",
         test=0.2,
         sizes={**_SIZES, "r_max": 5.0},
-        source="charge_transfer",
-        heads=_POLAR,
-        weights={"energy": 3.0, "forces": 1.0, "born_effective_charges": 30.0},
-        epochs=12,
-        learning_rate=0.05,
         epsilon_infinity=2.4,
         charge_sign={"O": -1, "Si": 1},
-        couplings=("none", "independent", "global", "local"),
+        couplings=_WITH_LABELS,
     ),
 }

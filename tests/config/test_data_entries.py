@@ -71,3 +71,11 @@ def test_plain_lists_stay_what_they_were(tmp_path: Path) -> None:
     config = load(tmp_path, TEXT.replace("ENTRY", "b.xyz\n  - c.xyz"))
     assert config.data.train == ["b.xyz", "c.xyz"]
     assert entries_of("a.xyz") == [DataEntry(files=["a.xyz"])]
+
+
+def test_kernel_models_count_all_labels_alike(tmp_path: Path) -> None:
+    path = tmp_path / "k.yaml"
+    entry = "{files: a.xyz, reference: own, weights: {born_effective_charges: 0.5}}"
+    path.write_text(f"model: {{kind: kernel, r_max: 4.0, heads: [dipole]}}\ndata:\n  train:\n  - b.xyz\n  - {entry}\n")
+    with pytest.raises(ConfigError, match="kernel models have no energies.*\n.*kernel models have no factors of labels"):
+        load_config(path)

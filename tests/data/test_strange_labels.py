@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bec_mace.data import Frame, build_graph, read_frames, summarize
+from bec_mace.data import Frame, read_frames, summarize
 from bec_mace.data.quality.label_sizes import strange_labels
 from bec_mace.data.quality.periodicity import CellWatch, bonds_across
 from bec_mace.testing.structures import molecule, rocksalt
@@ -84,7 +84,7 @@ def test_cells_that_hold_together_across_their_sides(caplog: pytest.LogCaptureFi
     watch = CellWatch()
     with caplog.at_level(logging.WARNING):
         for frame in (boxed, cell, cell):
-            watch.note(build_graph(frame, 3.0), "somewhere")
+            watch.note(replace(frame, source="somewhere"))
     assert len(caplog.records) == 1 and caplog.records[0].message.startswith("somewhere: has a cell")
 
 

@@ -54,7 +54,9 @@ def shuffled(structures: list[Atoms]) -> list[Atoms]:
 
 def test_what_follows_passes() -> None:
     whole = frames()
-    assert [id(atoms) for atoms in steady(whole, Path("a.xyz"), 1.0)] == [id(atoms) for atoms in whole]
+    passed = list(steady(whole, Path("a.xyz"), 1.0))
+    assert [id(atoms) for atoms, _ in passed] == [id(atoms) for atoms in whole]
+    assert passed[0][1] is None and np.abs(passed[7][1]).max() < 0.1
     still = [frames(1)[0].copy() for _ in range(3)]
     assert len(list(steady(without_times(still), Path("a.xyz"), 1.0))) == 3
 

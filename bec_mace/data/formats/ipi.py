@@ -19,9 +19,8 @@ from bec_mace.units import BOHR
 if TYPE_CHECKING:
     from ase import Atoms
 
-ADVICE = ""
 _CELL = re.compile(r"#\s*CELL[({](?P<kind>\w+)[)}]\s*:(?P<numbers>(?:\s+[-+\d.eE]+)+)")
-_QUANTITY = re.compile(r"(?:Traj:\s*)?(?P<name>\w+)\s*\{(?P<unit>\w+)\}")
+_QUANTITY = re.compile(r"(?P<name>\w+)\s*\{(?P<unit>\w+)\}")
 _LENGTHS = {"atomic_unit": BOHR, "bohr": BOHR, "angstrom": 1.0, "ase": 1.0, "nanometer": 10.0}
 """Units of length of i-PI, in Å."""
 

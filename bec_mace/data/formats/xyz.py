@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from bec_mace.data.formats.parsing import read_head
-from bec_mace.data.formats.xyz_dialects import BYTE_ORDER_MARK, restore, translate
+from bec_mace.data.formats.xyz_dialects import BYTE_ORDER_MARK, ISOTOPES, translate_header, without_isotopes
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
@@ -128,16 +128,31 @@ def _as_json(value: str) -> str:
     return ("_JSON " + json.dumps(value)).replace("\\", "\\\\")
 
 
-def parse_text(text: str) -> Atoms:
-    """The structure that a text of :func:`read_texts` describes; raises whatever ASE's reader meets."""
+def parse_text(text: str, source: str = "extended XYZ") -> Atoms:
+    """The structure that a text of :func:`read_texts` describes; raises whatever ASE's reader meets.
+
+    Args:
+        text: Of one frame.
+        source: How messages of our own name it.
+    """
     from ase.io.extxyz import read_xyz
 
     held, promised = text.count("\n") - 2 + (not text.endswith("\n")), int(text.partition("\n")[0])
     if held < promised:  # ASE would make room for all of them first.
         raise ValueError(f"the file ends behind {max(0, held)} of {promised} atoms, it was cut off or the number is wrong")
-    text, renamed, masses = translate(_without_empty_values(text))
-    atoms: Atoms = next(read_xyz(io.StringIO(text), 0))
-    restore(atoms, renamed, masses)
+    text, renamed = translate_header(_without_empty_values(text), source)
+    atoms: Atoms
+    try:
+        atoms = next(read_xyz(io.StringIO(text), 0))
+    except KeyError as error:
+        if error.args[0] not in ISOTOPES:
+            raise
+        text, masses = without_isotopes(text)
+        atoms = next(read_xyz(io.StringIO(text), 0))
+        known = atoms.get_masses()
+        atoms.set_masses([own if mass is None else mass for mass, own in zip(masses, known, strict=True)])
+    for inner, name in renamed.items():
+        atoms.arrays[name] = atoms.arrays.pop(inner)
     return atoms
 
 

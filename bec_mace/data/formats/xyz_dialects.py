@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    pass
 
 BYTE_ORDER_MARK = "\ufeff"
 ISOTOPES = {"D": 2.01410177812, "T": 3.01604928199}
@@ -23,31 +23,41 @@ _INNER = "__of__"
 """In place of the colons in the name of a column while ASE reads it."""
 
 
-def translate(text: str, source: str = "extended XYZ") -> tuple[str, dict[str, str], list[float | None]]:
-    """A frame as ASE reads it right.
+def translate_header(text: str, source: str) -> tuple[str, dict[str, str]]:
+    """A frame with a header that ASE reads as it is meant.
 
-    Keys of the header in any case, periodic directions in brackets, columns with colons in their names, and symbols of
-    isotopes are brought into the form that ASE knows.
+    Keys in any case, periodic directions in brackets, and columns with colons in their names are brought into the form that
+    ASE knows.
 
     Args:
         text: Of one frame: number of atoms, header, atoms.
         source: How messages name it.
 
     Returns:
-        The text; names of columns as ASE will give them, with what they are called in the file; masses of isotopes, by atom,
-        empty where there are none.
+        The text, and names of columns as ASE will give them, with what they are called in the file.
+
+    Raises:
+        DataError: Something stands there twice, or cannot be understood.
     """
-    count, newline, rest = text.partition("\n")
-    header, end, body = rest.partition("\n")
+    start = text.find("\n") + 1
+    end = text.find("\n", start)
+    header = text[start:] if end < 0 else text[start:end]
     renamed: dict[str, str] = {}
     translated = _PAIR.sub(lambda match: _pair(match, header, renamed, source), header)
-    masses: list[float | None] = []
-    column = _species_column(translated)
-    if column is not None and re.search(r"(?m)(?:^|\s)[DT](?:\s|$)", body):
-        body, masses = _without_isotopes(body, column, int(count))
-    if translated == header and not masses:
-        return text, {}, []
-    return f"{count}{newline}{translated}{end}{body}", renamed, masses
+    return (text if translated == header else text[:start] + translated + text[start + len(header) :]), renamed
+
+
+def without_isotopes(text: str) -> tuple[str, list[float | None]]:
+    """A frame with H in place of the symbols of its isotopes, which ASE does not know, and their masses by atom, in u."""
+    count, header, *lines = text.split("\n")
+    column, masses = _species_column(header), []
+    for number, line in enumerate(lines[: int(count)]):
+        words = line.split()
+        mass = ISOTOPES.get(words[column]) if column is not None and len(words) > column else None
+        masses.append(mass)
+        if mass is not None:
+            lines[number] = " ".join([*words[:column], "H", *words[column + 1 :]]) if column is not None else line
+    return "\n".join([count, header, *lines]), masses
 
 
 def _pair(match: re.Match[str], header: str, renamed: dict[str, str], source: str) -> str:
@@ -97,26 +107,3 @@ def _species_column(header: str) -> int | None:
             return place
         place += int(match["count"])
     return None
-
-
-def _without_isotopes(body: str, column: int, count: int) -> tuple[str, list[float | None]]:
-    masses: list[float | None] = []
-    lines = body.split("\n")
-    for number, line in enumerate(lines[:count]):
-        words = line.split()
-        mass = ISOTOPES.get(words[column]) if len(words) > column else None
-        masses.append(mass)
-        if mass is not None:
-            words[column] = "H"
-            lines[number] = " ".join(words)
-    return "\n".join(lines), masses if any(mass is not None for mass in masses) else []
-
-
-def restore(atoms: Atoms, renamed: dict[str, str], masses: list[float | None]) -> None:
-    """Give columns their names, and isotopes their masses."""
-    for inner, name in renamed.items():
-        if inner in atoms.arrays:
-            atoms.arrays[name] = atoms.arrays.pop(inner)
-    if masses:
-        known = atoms.get_masses()
-        atoms.set_masses([mass if mass is not None else own for mass, own in zip(masses, known, strict=True)])

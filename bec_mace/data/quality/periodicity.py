@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ BONDED = 2.6
 _LARGEST = 20_000
 LOOKED_AT = 1000
 """Structures whose cells are looked at."""
-
-if TYPE_CHECKING:
-    from bec_mace.data.graph import Graph
 
 logger = logging.getLogger(__name__)
 
@@ -54,27 +50,19 @@ def warning_of(frame: Frame) -> str:
 
 
 class CellWatch:
-    """Warns once of a structure with a cell that is said not to be periodic; looks at the first thousand of them."""
+    """Warns once of a structure with a cell that is said not to be periodic.
 
-    def __init__(self) -> None:
-        self._left = LOOKED_AT
+    Args:
+        looks: How many such structures it looks at.
+    """
 
-    def note(self, graph: Graph, source: str) -> None:
-        """Look at a structure.
+    def __init__(self, looks: int = LOOKED_AT) -> None:
+        self._left = looks
 
-        Args:
-            graph: Of one frame.
-            source: How to name it.
-        """
-        if not self._left or bool(graph.pbc.any()) or not bool(graph.cell.any()):
+    def note(self, frame: Frame) -> None:
+        """Look at a structure."""
+        if not self._left or frame.pbc.any() or not frame.cell.any():
             return
-        frame = Frame(
-            graph.atomic_numbers.cpu().numpy(),
-            graph.positions.detach().cpu().double().numpy(),
-            graph.cell[0].cpu().double().numpy(),
-            graph.pbc[0].cpu().numpy(),
-            source=source,
-        )
         sentence = warning_of(frame)
         self._left = 0 if sentence else self._left - 1
         if sentence:

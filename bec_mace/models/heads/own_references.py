@@ -22,7 +22,6 @@ class OwnReferences(torch.nn.Module):
 
     def __init__(self, energies: Mapping[str, Sequence[float]]) -> None:
         super().__init__()
-        self.names = tuple(energies)
         self.energies = tuple(tuple(row) for row in energies.values())
         self.shifts = torch.nn.Parameter(torch.zeros(len(self.energies), len(self.energies[0])))
 
