@@ -62,13 +62,17 @@ class FoundFormat:
 
 def find_format(path: Path) -> FoundFormat:
     """Look what a file is; it is opened for this once."""
-    output = recognise(path)
-    return FoundFormat(path, output, output is None and is_extxyz(path))
+    head = read_head(path)
+    output = _kind_of(head)
+    return FoundFormat(path, output, output is None and is_extxyz(path, head))
 
 
 def recognise(path: Path) -> OutputFormat | None:
     """The kind of output that a file is, None when it is something else. Reads only the first few kB."""
-    head = read_head(path)
+    return _kind_of(read_head(path))
+
+
+def _kind_of(head: str) -> OutputFormat | None:
     return next((kind for kind in FORMATS.values() if kind.recognises(head)), None)
 
 

@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from bec_mace.data.formats.parsing import read_head
 from bec_mace.data.formats.xyz_dialects import BYTE_ORDER_MARK, ISOTOPES, translate_header, without_isotopes
 from bec_mace.errors import DataError
 
@@ -33,11 +32,10 @@ _LONGEST_LINE, _MOST_BLANK = 1 << 24, 100_000
 _MOST_VECTORS = 3  # Cell vectors may follow the atoms, as lines that begin with VEC.
 
 
-def is_extxyz(path: Path) -> bool:
-    """Whether ASE takes a file for extended XYZ."""
+def is_extxyz(path: Path, head: str) -> bool:
+    """Whether ASE takes a file that begins like this for extended XYZ, or would without a byte order mark."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
-    head = read_head(path)
     if head.startswith(_MARK):
         return head.removeprefix(_MARK).split("\n")[0].strip().isdigit()
     try:
