@@ -75,3 +75,14 @@ def test_what_follows_passes() -> None:
 def test_what_does_not_follow_is_refused(change: Callable[[list[Atoms]], list[Atoms]], message: str) -> None:
     with pytest.raises(SpectrumError, match=message):
         list(steady(change(frames()), Path("a.xyz"), 1.0))
+
+
+def test_one_frame_is_missing_of_atoms_that_fly_steadily() -> None:
+    flying = []
+    for time in range(120):
+        atoms = Atoms(NUMBERS, PLACES + [0.05 * time + 1e-4 * time**2, 0.0, 0.0], cell=[9, 9, 9], pbc=True)
+        atoms.wrap()
+        flying.append(atoms)
+    assert len(list(steady(flying, Path("a.xyz"), 1.0))) == 120
+    with pytest.raises(SpectrumError, match="a.xyz, frame 70: atoms jump"):
+        list(steady(flying[:70] + flying[71:], Path("a.xyz"), 1.0))
