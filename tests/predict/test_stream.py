@@ -195,7 +195,7 @@ def test_the_format_of_a_file_is_found_once(model, path, monkeypatch, tmp_path):
     looked = []
     for name in ("read_head", "is_extxyz"):
         original = getattr(formats, name)
-        monkeypatch.setattr(formats, name, lambda place, n=name, original=original: (looked.append(n), original(place))[1])
+        monkeypatch.setattr(formats, name, lambda *given, n=name, original=original: (looked.append(n), original(*given))[1])
     other = tmp_path / "frames.xyz.traj"
     ase.io.write(other, ase.io.read(path, index=":2"))
     for file in (path, other):
