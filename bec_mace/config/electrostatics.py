@@ -1,4 +1,4 @@
-"""The section ``model.electrostatics``: charges that act through Coulomb's law, and how they are screened."""
+"""The section ``model.electrostatics``: what acts through Coulomb's law, how it yields, and how it is screened."""
 
 from __future__ import annotations
 
@@ -15,13 +15,43 @@ from bec_mace.config.section import Section
 COUPLED = ("monopole", "charge_transfer")
 """Heads whose charges can act through Coulomb's law and give a polarization."""
 _ALONE = "static_charges"
+MULTIPOLES = ("dipole", "quadrupole")
+"""Heads of higher multipoles that can act."""
+_ONLY_STATIC = (_ALONE, "quadrupole")
+"""Heads that do nothing of themselves."""
+_SOURCES = (*COUPLED, _ALONE, *MULTIPOLES)
 
 
 def _source(value: str) -> str:
-    if value not in (*COUPLED, _ALONE):
-        known = [*COUPLED, _ALONE]
-        raise wrong(f"charges that act come from {' or '.join(known)}, got '{value}'{suggest(value, known)}")
+    if value not in _SOURCES:
+        raise wrong(f"what acts comes from {' or '.join(_SOURCES)}, got '{value}'{suggest(value, list(_SOURCES))}")
     return value
+
+
+class ResponseConfig(Section):
+    """How the sources yield to the potential and the field of each other, once."""
+
+    dipoles: Literal["none", "isotropic", "anisotropic"] = Field(
+        default="none", description="Dipoles that the field induces, with a learned polarizability of each atom."
+    )
+    charges: Literal["none", "edges", "atoms"] = Field(
+        default="none",
+        description="Charge that differences of the potential move. edges: between neighbours. atoms: between each "
+        "atom and the whole frame.",
+    )
+
+    @model_validator(mode="after")
+    def _yields(self) -> ResponseConfig:
+        if self.dipoles == "none" and self.charges == "none":
+            raise wrong(
+                "nothing yields; give dipoles: isotropic or anisotropic, charges: edges or atoms, or leave response out"
+            )
+        return self
+
+    @property
+    def has_enthalpy(self) -> bool:
+        """Whether a uniform field has an energy of second order."""
+        return self.charges != "atoms"
 
 
 def _signs(value: Any) -> Any:
@@ -38,7 +68,8 @@ class ElectrostaticsConfig(Section):
     """Coulomb's law between the charges of some heads."""
 
     sources: Annotated[list[Annotated[str, AfterValidator(_source)]], Field(min_length=1)] = Field(
-        description="Heads whose charges act: monopole, charge_transfer or both; static_charges for screening: independent."
+        description="Heads that act: monopole, charge_transfer or both, dipole, quadrupole; static_charges for screening: "
+        "independent."
     )
     screening: Literal["independent", "fixed", "global", "local"] = Field(
         default="local",
@@ -53,6 +84,7 @@ class ElectrostaticsConfig(Section):
     epsilon_infinity: float | None = Field(
         default=None, ge=1, le=1000, description="Dielectric constant at clamped nuclei; fixed needs it, others start from it."
     )
+    response: ResponseConfig | None = Field(default=None, description="How the sources yield; nothing does without it.")
     charge_sign: Annotated[dict[str, int], BeforeValidator(_signs)] = Field(
         default_factory=dict,
         description="Sign of the charges of some elements, such as {O: -1}: energies and forces leave it open.",
@@ -63,8 +95,13 @@ class ElectrostaticsConfig(Section):
         if len(set(self.sources)) < len(self.sources):
             raise wrong("a head stands twice among the sources; leave one out")
         alone = _ALONE in self.sources
-        if self.screening == "independent" and self.sources != [_ALONE]:
-            raise wrong("screening: independent takes sources: [static_charges], whose charges give no polarization")
+        if self.screening == "independent" and not (alone and set(self.sources) <= set(_ONLY_STATIC)):
+            raise wrong(
+                "screening: independent takes sources: [static_charges] or [static_charges, quadrupole], which give no "
+                "polarization"
+            )
+        if not alone and not set(self.sources) & set(COUPLED):
+            raise wrong(f"multipoles act beside charges; add {' or '.join(COUPLED)} to the sources")
         if self.screening != "independent" and alone:
             raise wrong(
                 f"static_charges give no polarization to screen; take screening: independent, or sources: [{COUPLED[0]}]"
@@ -78,6 +115,16 @@ class ElectrostaticsConfig(Section):
         """Gamma of ``fixed``, and where it starts where it is learned."""
         return math.sqrt(self.epsilon_infinity) if self.epsilon_infinity is not None else 1.3
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether atoms exchange charge with the whole frame, which polarizes."""
+        return self.response is not None and self.response.charges == "atoms" and self.screening != "independent"
+
+    @property
+    def has_enthalpy(self) -> bool:
+        """Whether the energy of a uniform field is known to second order."""
+        return self.response is not None and self.response.has_enthalpy and self.screening in ("fixed", "global")
+
 
 def check_electrostatics(values: Mapping[str, Any]) -> list[Mistake]:
     """What must stand elsewhere for charges to act, in the plain values of a training configuration."""
@@ -90,15 +137,19 @@ def check_electrostatics(values: Mapping[str, Any]) -> list[Mistake]:
         if _ALONE in heads and section is None:
             cure = "add model.electrostatics: {sources: [static_charges], screening: independent}"
             return [Mistake(("model", "heads"), f"static_charges do nothing of themselves; {cure}")]
+        if "quadrupole" in heads and section is None:
+            cure = "add model.electrostatics with quadrupole among its sources"
+            return [Mistake(("model", "heads"), f"quadrupole does nothing of itself; {cure}")]
         return []
     mistakes = []
     sources = section.get("sources")
     sources = [name for name in sources if isinstance(name, str)] if isinstance(sources, list) else []
     for name in sources:
-        if name in (*COUPLED, _ALONE) and name not in heads:
+        if name in _SOURCES and name not in heads:
             mistakes.append(Mistake(("model", "electrostatics", "sources"), f"'{name}' is not among model.heads; add it there"))
-    if _ALONE in heads and _ALONE not in sources:
-        mistakes.append(Mistake(("model", "heads"), "static_charges is not among model.electrostatics.sources; add it there"))
+    for name in _ONLY_STATIC:
+        if name in heads and name not in sources:
+            mistakes.append(Mistake(("model", "heads"), f"{name} is not among model.electrostatics.sources; add it there"))
     mistakes += _check_sign(values, section)
     if "energy" not in heads and model.get("backbone") is None:
         mistakes.append(

@@ -51,6 +51,7 @@ HEADS: dict[str, HeadRow] = {
     "energy": HeadRow(frozenset({"energy", "forces", "stress"}), f"{_FOLDER}.energy:EnergyHead", options={"wall": bool}),
     # Of themselves they do nothing: the section ``electrostatics`` lets them act.
     "static_charges": HeadRow(frozenset({"charges"}), f"{_FOLDER}.static_charges:StaticChargesHead", sums_to_zero=True),
+    "quadrupole": HeadRow(frozenset({"quadrupoles"}), f"{_FOLDER}.quadrupole:QuadrupoleHead"),
     "polarizability": HeadRow(
         frozenset({"polarizability", "dielectric_tensor"}), f"{_FOLDER}.polarizability:PolarizabilityHead"
     ),

@@ -20,12 +20,14 @@ class ChargedFrames:
         frame_index: The frame of each atom, of shape (n_atoms,).
         cell: Lattice vectors as rows, of shape (n_frames, 3, 3), in Å.
         pbc: Periodic directions, of shape (n_frames, 3), bool.
+        precision: Of sums over wavevectors, of which the phases are as exact as the positions; theirs by default.
     """
 
     positions: Tensor
     frame_index: Tensor
     cell: Tensor
     pbc: Tensor
+    precision: torch.dtype | None = None
 
     @property
     def n_frames(self) -> int:

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from bec_mace.electrostatics.multipoles import Multipoles
 from bec_mace.electrostatics.pieces import in_pieces
 from bec_mace.electrostatics.wavevectors import WavevectorSum
 
@@ -36,10 +37,28 @@ class MeshSum(WavevectorSum):
         twice = torch.where((last > 0) & (2 * last < self._n[2]), 2.0, 1.0).to(like.dtype)
         self.counts = twice / (first.view(-1, 1, 1) * second.view(1, -1, 1) * third)
 
-    def _power(self, charges: Tensor, fractional: Tensor) -> Tensor:
-        structure = torch.fft.rfftn(self._density(charges, fractional), dim=(1, 2, 3))
-        power: Tensor = structure.real.square() + structure.imag.square()
-        return power
+    def _structure(self, sources: Multipoles, fractional: Tensor) -> Tensor:
+        """From moments on meshes of their own, each multiplied by its power of k, so that no spline is differentiated."""
+        # The transform has exp(-i k r), the conjugate of the definition.
+        k = [
+            2 * math.pi * whole.view([-1 if axis == place else 1 for axis in range(3)])
+            for place, whole in enumerate(self.whole)
+        ]
+        structure = self._transform(sources.charges, fractional)
+        if sources.dipoles is not None:
+            for axis, value in enumerate(sources.dipoles.unbind(2)):
+                structure = structure - 1j * k[axis] * self._transform(value, fractional)
+        if sources.quadrupoles is not None:
+            for a in range(3):
+                for b in range(a, 3):
+                    weight = -0.5 if a == b else -1.0
+                    structure = structure + weight * k[a] * k[b] * self._transform(sources.quadrupoles[:, :, a, b], fractional)
+        return structure.conj()
+
+    def _transform(self, values: Tensor, fractional: Tensor) -> Tensor:
+        """Of values of the atoms, of shape (n_frames, n), spread on the mesh."""
+        transform: Tensor = torch.fft.rfftn(self._density(values, fractional), dim=(1, 2, 3))
+        return transform
 
     def _density(self, charges: Tensor, fractional: Tensor) -> Tensor:
         """Charges on the mesh, of shape (n_frames, n1, n2, n3), in e."""

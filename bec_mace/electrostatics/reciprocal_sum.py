@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from bec_mace.electrostatics.multipoles import Multipoles
 from bec_mace.electrostatics.pieces import in_pieces
 from bec_mace.electrostatics.wavevectors import WavevectorSum
 
@@ -31,18 +32,69 @@ class ReciprocalSum(WavevectorSum):
         ]
         self.counts = torch.where(self.whole[0] > 0, 2.0, 1.0).to(like.dtype).view(-1, 1, 1)
 
-    def _power(self, charges: Tensor, fractional: Tensor) -> Tensor:
+    def _structure(self, sources: Multipoles, fractional: Tensor) -> Tensor:
         sizes = [len(numbers) for numbers in self.whole]
+        sources = sources.to(self._precision)
 
         def some(atoms: Tensor) -> Tensor:
             angle = 2 * math.pi * fractional[:, atoms]
             first, second, third = (_phases(angle[..., axis], numbers) for axis, numbers in enumerate(self.whole))
+            # Phases are as exact as positions, sums of them as exact as the sources.
+            first, second, third = (value.to(precision) for value in (first, second, third))
             plane = (second.unsqueeze(3) * third.unsqueeze(2)).flatten(2)
-            return torch.bmm((charges[:, atoms].unsqueeze(2) * first).transpose(1, 2), plane)
+            left = torch.cat([factor * first for factor in self._factors(sources.at(atoms))], dim=2)
+            return torch.bmm(left.transpose(1, 2), plane)
 
-        n_frames, n_atoms = charges.shape
-        structure = in_pieces(some, n_atoms, _PHASES // (sizes[1] * sizes[2] * n_frames), charges)
-        return (structure.real.square() + structure.imag.square()).view(n_frames, *sizes)
+        n_frames, n_atoms = sources.charges.shape
+        precision = torch.complex(sources.charges, sources.charges).dtype  # That of the sums.
+        size = _PHASES // (sizes[1] * sizes[2] * n_frames * (1 + 2 * sources.order))
+        groups = in_pieces(some, n_atoms, size, sources.charges).view(n_frames, -1, *sizes)
+        structure = groups[:, 0]
+        for number, power in enumerate(self._powers(groups.shape[1]), start=1):
+            structure = structure + power.to(sources.charges.dtype) * groups[:, number]
+        return structure
+
+    def _factors(self, sources: Multipoles) -> list[Tensor]:
+        """Q + i k.u - k.Q.k/2 by the powers of the second and third coefficient of k; functions of the first, (..., n, n_1).
+
+        In the lattice k = 2 pi n. What is multiplied by a power of n_2 and n_3 is summed over the atoms before it is.
+        """
+        one = (2 * math.pi * self.whole[0]).to(sources.charges.dtype)
+        none = sources.charges.unsqueeze(2)
+        if sources.order == 0:
+            return [none]
+        x, y, z = (None, None, None) if sources.dipoles is None else sources.dipoles.unsqueeze(2).unbind(3)
+        if sources.quadrupoles is None:
+            return [_complex(none, _times(x, one)), _complex(None, y), _complex(None, z)]
+        quadrupoles = sources.quadrupoles.unsqueeze(2)
+        mixed = [-quadrupoles[..., 0, axis] * one for axis in (1, 2)]
+        return [
+            _complex(none - 0.5 * quadrupoles[..., 0, 0] * one.square(), _times(x, one)),
+            _complex(mixed[0], y),
+            _complex(mixed[1], z),
+            -0.5 * quadrupoles[..., 1, 1],
+            -0.5 * quadrupoles[..., 2, 2],
+            -quadrupoles[..., 1, 2],
+        ]
+
+    def _powers(self, n_groups: int) -> list[Tensor]:
+        """What the groups of :meth:`_factors` but the first are multiplied by, each of shape (n_2, n_3)."""
+        two, three = (2 * math.pi * numbers for numbers in self.whole[1:])
+        two, three = two.view(-1, 1), three.view(1, -1)
+        return [two, three, two.square(), three.square(), two * three][: n_groups - 1]
+
+
+def _times(value: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if value is None else value * factor
+
+
+def _complex(real: Tensor | None, imaginary: Tensor | None) -> Tensor:
+    """A number of which one part may be missing."""
+    if imaginary is None:
+        return torch.empty(0) if real is None else real
+    if real is None:
+        return torch.complex(torch.zeros_like(imaginary), imaginary)
+    return torch.complex(*torch.broadcast_tensors(real, imaginary))
 
 
 def _phases(angle: Tensor, whole: Tensor) -> Tensor:

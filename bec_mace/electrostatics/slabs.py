@@ -1,6 +1,6 @@
 r"""Slabs: periodic in two directions, as crystals with a wide vacuum and without the field that their dipoles would make there.
 
-.. math:: E = E_{crystal} + \frac{2 \pi k_e}{V} M_n^2, \qquad M_n = \sum_i q_i \, n \cdot r_i
+.. math:: E = E_{crystal} + \frac{2 \pi k_e}{V} M_n^2, \qquad M_n = \sum_i n \cdot (q_i r_i + u_i)
 
 (Yeh and Berkowitz, J. Chem. Phys. 111, 3155, 1999.) What is left of the images falls off as exp(-G gap), with G the shortest
 reciprocal vector of the plane; the gap follows from the tolerance.
@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from bec_mace.electrostatics.multipoles import Multipoles
 from bec_mace.units import COULOMB_CONSTANT
 
 _STEP = 2.0
@@ -44,16 +45,18 @@ def enclosing_cells(cell: Tensor, pbc: Tensor, positions: Tensor, there: Tensor,
     return torch.cat([plane, (total.unsqueeze(1) * normal).unsqueeze(1)], dim=1)
 
 
-def dipole_energies(charges: Tensor, positions: Tensor, cell: Tensor) -> Tensor:
+def dipole_energies(sources: Multipoles, positions: Tensor, cell: Tensor) -> Tensor:
     """What takes the field across the vacuum away, of shape (n_frames,), in eV.
 
     Args:
-        charges: Of shape (n_frames, n), in e; their sum is zero.
+        sources: Of n places in each frame; their charges sum to zero.
         positions: Of shape (n_frames, n, 3), in Å.
         cell: As :func:`enclosing_cells` makes them.
     """
     normal = torch.nn.functional.normalize(cell[:, 2], dim=1)
     along = (positions @ normal.unsqueeze(2)).squeeze(2)
-    moment = (charges * (along - along.mean(dim=1, keepdim=True).detach())).sum(dim=1)
+    moment = (sources.charges * (along - along.mean(dim=1, keepdim=True).detach())).sum(dim=1)
+    if sources.dipoles is not None:
+        moment = moment + (sources.dipoles @ normal.unsqueeze(2)).sum(dim=(1, 2))
     energies: Tensor = 2 * math.pi * COULOMB_CONSTANT * moment.square() / torch.linalg.det(cell).abs()
     return energies

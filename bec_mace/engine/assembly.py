@@ -59,6 +59,11 @@ def virial_of(cotangent: Tensor, env: Environments) -> Tensor:
     return env.sum_over_frames(virial)
 
 
+def with_response(response: Tensor, made: TermOutput | None) -> Tensor:
+    """The response with the explicit derivatives of a term's polarization."""
+    return response if made is None or made.response is None else response + made.response.to(response.dtype)
+
+
 def with_term(forces: Tensor, virial: Tensor, made: TermOutput | None) -> tuple[Tensor, Tensor]:
     """Forces and virials with the explicit derivatives of a term."""
     if made is not None and made.forces is not None:

@@ -49,11 +49,18 @@ class Sources:
             polarization is among the dipoles already.
         transferred: What the flow brings each atom, of shape (n_atoms,), in e; the engine sums it.
         static_charges: Charges that a :class:`Term` makes use of, of shape (n_atoms,), in e; of themselves they do nothing.
+        static_dipoles: Dipoles that a term makes use of, of shape (n_atoms, 3), in e Å.
+        static_quadrupoles: Quadrupoles that a term makes use of, of shape (n_atoms, 3, 3), in e Å^2.
         static_flow: As ``flow``, for a term; its polarization is not among the dipoles.
         static_transferred: What the static flow brings each atom; the engine sums it.
         static_moments: Half of each edge's polarization of the static flow at either end, of shape (n_atoms, 3), in e Å; the
             engine sums it.
         screening: A number per atom for a term, of shape (n_atoms,).
+        polarizabilities: How dipoles yield to a field, for a term, of shape (n_atoms, 3, 3), in e^2 Å^2/eV.
+        capacities: How charges yield to a potential, for a term, of shape (n_atoms,), in e^2/eV.
+        conductances: How charge of each edge yields to the difference of potentials at its ends, for a term, of shape
+            (n_edges,), in e^2/eV.
+        edge_ends: Receiver, sender and vector of each edge, where there are conductances; the engine adds them.
         constant: Whether they are meant not to depend on positions. Otherwise a derivative that has no path to the edge
             vectors is an error, and not zero.
     """
@@ -64,11 +71,21 @@ class Sources:
     flow: Tensor | None = None
     transferred: Tensor | None = None
     static_charges: Tensor | None = None
+    static_dipoles: Tensor | None = None
+    static_quadrupoles: Tensor | None = None
     static_flow: Tensor | None = None
     static_transferred: Tensor | None = None
     static_moments: Tensor | None = None
     screening: Tensor | None = None
+    polarizabilities: Tensor | None = None
+    capacities: Tensor | None = None
+    conductances: Tensor | None = None
+    edge_ends: tuple[Tensor, Tensor, Tensor] | None = None
     constant: bool = False
+
+
+OF_ATOMS = ("static_charges", "static_dipoles", "static_quadrupoles", "screening", "polarizabilities", "capacities")
+"""Sources for a term that are numbers of atoms."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +148,8 @@ class Hops(Generic[Edges]):
 class Seeds:
     """Cotangents of the static sources, from which the sweep starts beside those of the others.
 
-    Each is a dict by the name of a source: ``static_charges``, ``static_transferred``, ``static_moments``, ``screening``.
+    Each is a dict by the name of a source: those of :data:`OF_ATOMS`, ``static_transferred``, ``static_moments``, and
+    ``conductances``, where edges stand in place of atoms.
 
     Attributes:
         charge: Of the total charge, with arms; of shape (n_atoms, ...).
@@ -158,11 +176,14 @@ class TermOutput:
         seeds: Where the sweep starts.
         forces: Minus the derivative of its energy by positions at fixed sources, of shape (n_atoms, 3), in eV/Å.
         virial: The derivative by a strain at fixed sources, of shape (n_frames, 3, 3), in eV.
+        response: The derivative of its polarization by positions at fixed sources, without charges on the diagonal that the
+            model adds, of shape (n_atoms, n_directions, 3), in e.
     """
 
     seeds: Seeds
     forces: Tensor | None = None
     virial: Tensor | None = None
+    response: Tensor | None = None
 
 
 class Term(Protocol):

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from bec_mace.engine.assembly import Cotangents, assemble_forces, assemble_response, with_term
+from bec_mace.engine.assembly import Cotangents, assemble_forces, assemble_response, with_response, with_term
 from bec_mace.engine.contract import (
     EdgeCotangents,
     EdgeFeatures,
@@ -38,6 +38,7 @@ from bec_mace.engine.contract import (
     Term,
 )
 from bec_mace.engine.environments import Environments
+from bec_mace.engine.static_sources import edge_ends, static_starts
 from bec_mace.errors import ModelError
 
 
@@ -112,7 +113,7 @@ def evaluate(
     forward = evaluate_stages(hops.stages, hops.node_feats, env, hops.embed_edges, directions is not None or energy)
     made = None if term is None else term(env, forward.sources(), directions, energy, create_graph)
     cotangents = sweep(forward, env, directions, energy, create_graph, Seeds() if made is None else made.seeds)
-    response = None if directions is None else assemble_response(cotangents, env, directions)
+    response = None if directions is None else with_response(assemble_response(cotangents, env, directions), made)
     forces, virial = with_term(*assemble_forces(cotangents.energy, env), made) if energy else (None, None)
     return Evaluation(env, forward.sources(), forward.node_feats, response, forces, virial, made)
 
@@ -168,6 +169,8 @@ def _summed(sources: Sources, vectors: Tensor, env: Environments) -> Sources:
             static_transferred=env.sum_over_slots(flow) - env.sum_over_senders(flow),
             static_moments=env.sum_over_slots(moments) + env.sum_over_senders(moments),
         )
+    if sources.conductances is not None:
+        sources = replace(sources, edge_ends=edge_ends(env, 0))
     return sources
 
 
@@ -269,14 +272,22 @@ class Puller:
             self.channels.append("energy")
 
     def step(
-        self, record: Record, env: Environments, node: Mapping[Channel, Tensor | None], rows: slice = slice(None)
+        self,
+        record: Record,
+        env: Environments,
+        node: Mapping[Channel, Tensor | None],
+        rows: slice = slice(None),
+        edges: slice = slice(None),
     ) -> Pulled:
-        """From cotangents of the features that a stage gave, ``node``, to those of all that it read; ``rows`` are its atoms."""
+        """From cotangents of the features that a stage gave, ``node``, to those of all that it read.
+
+        ``rows`` are its atoms among all, and ``edges`` its edges.
+        """
         first, part = record.first, record.out.edge_part
         out = Pulled()
         at_messages: dict[Channel, Tensor] = {}
         for channel in self.channels:
-            seeds, has_sources = self._seeds(record, channel, node.get(channel), env, rows)
+            seeds, has_sources = self._seeds(record, channel, node.get(channel), env, (rows, edges))
             features = record.edge_feats.named()
             own, at_edge_work, *at_edges = self.pull(
                 seeds,
@@ -296,8 +307,8 @@ class Puller:
             elif at_edge_work is not None:
                 at_messages[channel] = at_edge_work
         if part is not None and at_messages:
-            senders, edges = part.pull(list(at_messages.values()), not first)
-            for channel, at_sender, by_name in zip(at_messages, senders, edges, strict=True):
+            senders, at_edges_by_name = part.pull(list(at_messages.values()), not first)
+            for channel, at_sender, by_name in zip(at_messages, senders, at_edges_by_name, strict=True):
                 out.senders[channel] = at_sender
                 out.edges[channel] = _add_by_name(out.edges[channel], by_name)
         if not first and self.directions is not None and out.senders.get("charge") is not None:
@@ -305,7 +316,7 @@ class Puller:
         return out
 
     def _seeds(
-        self, record: Record, channel: Channel, cotangent: Tensor | None, env: Environments, rows: slice
+        self, record: Record, channel: Channel, cotangent: Tensor | None, env: Environments, places: tuple[slice, slice]
     ) -> tuple[list[tuple[Tensor, Tensor]], bool]:
         """What the sweep starts from or goes on with, and whether sources of this stage must respond."""
         seeds, starts = [], []
@@ -319,25 +330,14 @@ class Puller:
             starts.append((sources.energies, torch.ones_like(sources.energies)))
         elif isinstance(channel, int) and sources.dipoles is not None and self.directions is not None:
             starts.append((sources.dipoles, self.directions[channel].expand_as(sources.dipoles)))
-        starts += self._static_seeds(record, channel, env, rows)
+        vectors, armed = record.edge_feats.vectors, None
+        if isinstance(channel, int) and self.directions is not None and "static_transferred" in self.seeds.charge:
+            armed = (self.seeds.charge["static_transferred"], self.directions[channel])
+        starts += static_starts(sources, self.seeds.of(channel), vectors, env, *places, armed)
         responds = bool(starts) and not sources.constant
         if responds and not starts[0][0].requires_grad:
             raise _no_path(channel)
         return [(output, seed) for output, seed in (*seeds, *starts) if output.requires_grad], responds
-
-    def _static_seeds(self, record: Record, channel: Channel, env: Environments, rows: slice) -> list[tuple[Tensor, Tensor]]:
-        """Those of the static sources; a flow has them from both ends of its edge."""
-        sources, given = record.out.sources, self.seeds.of(channel)
-        own = [(sources.static_charges, given.get("static_charges")), (sources.screening, given.get("screening"))]
-        starts = [(value, seed[rows]) for value, seed in own if value is not None and seed is not None]
-        flow = sources.static_flow
-        if flow is not None and (seed := given.get("static_transferred")) is not None:
-            starts.append((flow, _at_receivers(seed[rows], env) - seed[env.sender]))
-        if flow is not None and (seed := given.get("static_moments")) is not None:
-            with torch.enable_grad():
-                moments = flow.unsqueeze(1) * record.edge_feats.vectors
-            starts.append((moments, 0.5 * (_at_receivers(seed[rows], env) + seed[env.sender])))
-        return starts
 
     def pull(self, seeds: list[tuple[Tensor, Tensor]], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The vector-Jacobian product of pairs of outputs and cotangents, for each input; None where there is none."""
@@ -368,11 +368,6 @@ class Puller:
             ]
             pulled[channel] = self.pull(seeds, [vectors])[0]
         return Cotangents(pulled.get("charge"), [pulled.get(axis) for axis in self.axes], pulled.get("energy"))
-
-
-def _at_receivers(values: Tensor, env: Environments) -> Tensor:
-    """Values of atoms in all their slots."""
-    return values.unsqueeze(1).expand(-1, env.n_slots, *values.shape[1:]).reshape(-1, *values.shape[1:])
 
 
 def _no_path(channel: Channel) -> ModelError:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bec_mace.engine.assembly import Cotangents, ends_of_response, virial_of, with_term
-from bec_mace.engine.contract import Evaluation, Hops, Sources, StageOutput, Term, TermOutput
+from bec_mace.engine.assembly import Cotangents, ends_of_response, virial_of, with_response, with_term
+from bec_mace.engine.contract import OF_ATOMS, Evaluation, Hops, Sources, StageOutput, Term, TermOutput
 from bec_mace.engine.environments import Blocks, Environments
+from bec_mace.engine.static_sources import edge_ends
 from bec_mace.engine.sweep import Channel, Pulled, Puller, Record
 
 
@@ -90,6 +91,7 @@ class _Walk:
         self.forces = like.new_zeros((n_atoms, 3)) if energy else None
         self.virial = like.new_zeros((blocks.n_frames, 3, 3), dtype=torch.float64) if energy else None
         self.term: TermOutput | None = None
+        self.edges_of: dict[int, slice] = {}
 
     def take_up(self, made: TermOutput) -> None:
         """Start the sweep from what a term gave too."""
@@ -97,7 +99,7 @@ class _Walk:
 
     def sources(self) -> list[Sources]:
         """Those of each stage."""
-        return [Sources(**made) for made in self.made]
+        return [Sources(**made) for made in map(_joined, self.made)]
 
     def step(self, number: int, forward: bool, backward: bool) -> None:
         """Take one stage through all blocks."""
@@ -127,7 +129,8 @@ class _Walk:
             self._keep(self.made[number], atoms, env, out)
         if backward:
             rows = {channel: value[atoms] for channel, value in self.node.items()}
-            pulled = self.puller.step(Record(own, senders, shared, out, reading.first), env, rows, atoms)
+            edges = self.edges_of.get(atoms.start, slice(None))
+            pulled = self.puller.step(Record(own, senders, shared, out, reading.first), env, rows, atoms, edges)
             reading.add(atoms, env, pulled)
             self._respond(atoms, env, self.puller.cotangents(edge_feats, pulled.edges, vectors))
 
@@ -139,8 +142,7 @@ class _Walk:
             ("charges", sources.charges),
             ("dipoles", sources.dipoles),
             ("energies", sources.energies),
-            ("static_charges", sources.static_charges),
-            ("screening", sources.screening),
+            *((name, getattr(sources, name)) for name in OF_ATOMS),
         ):
             _put(made, name, atoms, value, self.blocks.n_atoms)
         if sources.flow is not None:
@@ -149,6 +151,16 @@ class _Walk:
             flow = sources.static_flow.detach()
             self._add_ends(made, "static_transferred", atoms, env, flow, -1)
             self._add_ends(made, "static_moments", atoms, env, 0.5 * flow.unsqueeze(1) * env.vectors.detach(), 1)
+
+        if sources.conductances is not None:
+            self._keep_edges(made, atoms, env, sources.conductances.detach())
+
+    def _keep_edges(self, made: dict[str, Any], atoms: slice, env: Environments, values: Tensor) -> None:
+        """Edges that a term looks at stay, a few numbers each."""
+        first = sum(len(block) for block in made.get("conductances", ()))
+        self.edges_of[atoms.start] = slice(first, first + len(values))
+        made.setdefault("conductances", []).append(values)
+        made.setdefault("edge_ends", []).append(edge_ends(env, atoms.start))
 
     def _add_ends(
         self, made: dict[str, Tensor], name: str, atoms: slice, env: Environments, values: Tensor, at_sender: int
@@ -187,7 +199,16 @@ class _Walk:
         if forces is not None and virial is not None:
             forces, virial = with_term(forces, virial, self.term)
             virial = virial.to(self.blocks.dtype)
-        return Evaluation(self.blocks, self.sources(), self.node_feats, self.response, forces, virial, self.term)
+        response = None if self.response is None else with_response(self.response, self.term)
+        return Evaluation(self.blocks, self.sources(), self.node_feats, response, forces, virial, self.term)
+
+
+def _joined(made: dict[str, Any]) -> dict[str, Any]:
+    """What stayed of the edges of each block, as one."""
+    if "conductances" not in made:
+        return made
+    ends = tuple(torch.cat(values) for values in zip(*made["edge_ends"], strict=True))
+    return {**made, "conductances": torch.cat(made["conductances"]), "edge_ends": ends}
 
 
 def _put(held: dict[Any, Tensor], name: Channel, atoms: slice, value: Tensor | None, n_atoms: int) -> None:

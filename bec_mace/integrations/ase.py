@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from bec_mace.electric_field import ElectricField, FieldWork, as_field
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, load_model
 from bec_mace.models.checkpoint import copy_model
+from bec_mace.models.conditions import check_order
 from bec_mace.models.familiarity import Familiarity
-from bec_mace.predict.work_units import check_finite, split_outputs
+from bec_mace.predict.work_units import check_finite, split_outputs, to_numpy
 from bec_mace.properties import PROPERTIES
+from bec_mace.units import COULOMB_CONSTANT
 
 OF_POTENTIAL = ("energy", "free_energy", "forces", "stress")
 OF_FIELD = ("field_forces", "field_energy", "field_work", "base_energy", "base_forces")
@@ -65,13 +67,17 @@ class BECCalculator(Calculator):
     ``forces``                        (n_atoms, 3), in eV/Å, those of the field included
     ``stress``                        (6,), in eV/Å^3, in ASE's order xx, yy, zz, yz, xz, xy; not in a field
     ``field_forces``                  (n_atoms, 3), in eV/Å; this and the following in a field only
-    ``field_energy``                  -E·P in eV, where P is defined
+    ``field_energy``                  -E·P - E·alpha·E/2 in eV, where P is defined; without alpha to first order
     ``field_work``                    W in eV, by the trapezoid rule along the steps taken
     ``base_energy``, ``base_forces``  without the field's share, beside ``energy`` and ``forces``
     ================================  ====================================================================================
 
     One pass of the model serves all that is asked for at once; forces come with the energy. When only the field's forces are
     needed, Z* is contracted with the field inside the pass, which costs less than the full tensor. All results are copies.
+
+    A model with ``electrostatics.response`` (dipoles or edges, screening ``fixed`` or ``global``) knows what the field induces:
+    the polarization is P + alpha·E, and :math:`\tfrac12 \sum_{ac} E_a E_c \, \partial \alpha_{ac} / \partial r_{j,b}` joins the
+    forces. Other models have the linear force alone.
 
     Args:
         model: A model (it is copied where its device or dtype are others), the path of one, or the name of one that comes with
@@ -80,6 +86,7 @@ class BECCalculator(Calculator):
         electric_field: Three numbers, a field of :mod:`bec_mace.electric_field`, or any function of the time in fs; in V/Å.
         device: Where to compute.
         dtype: ``"float32"`` or ``"float64"``. The computation is done in it; the results are float64.
+        field_order: 2 counts what the field induces, 1 leaves it out; by default what the model knows.
         skin: Width in Å of the shell beyond r_max in which neighbours are known in advance; results do not depend on it.
         always: Properties to compute in every pass, beside what is asked for: ``("born_effective_charges",)`` gives energy,
             forces and Z* of each step of a simulation from one pass.
@@ -91,7 +98,7 @@ class BECCalculator(Calculator):
 
     Raises:
         ModelError: If there is no such model, the dtype is not one of the two, the base is no calculator, or there is a field
-            and the model has no head for Z*.
+            and the model has no head for Z*, or does not know the order of the field.
         FieldError: If the field is not one.
         DataError: If the skin is negative.
 
@@ -110,6 +117,7 @@ class BECCalculator(Calculator):
         electric_field: ElectricField | Callable[[float], Any] | Sequence[float] | np.ndarray | None = None,
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = "float32",
+        field_order: Literal[1, 2] | None = None,
         skin: float = 0.5,
         always: Collection[str] = (),
         **kwargs: Any,
@@ -134,6 +142,8 @@ class BECCalculator(Calculator):
         else:
             self.model = load_model(model, where, precision)
         self.base, self.always, self.time_fs = base, tuple(always), 0.0
+        self.field_order = (2 if self.model.has_enthalpy else 1) if field_order is None else field_order
+        check_order(self.field_order, self.model.has_enthalpy)
         self._neighbours = SkinNeighbours(self.model.r_max, skin)
         self._familiarity, self._cells = Familiarity(self.model), CellWatch(looks=10)
         self._path = FieldWork()
@@ -284,38 +294,44 @@ class BECCalculator(Calculator):
         news = field is not None and "field_forces" not in self._results
         source = self._polarization(atoms) if news else None
         if field is None or not news or not field.any():
-            results = self._pass(names, atoms, None) if names else {}
+            results = self._pass(names, atoms) if names else {}
             if news:
                 results |= {"field_forces": np.zeros((len(atoms), 3))} | ({"field_energy": 0.0} if source else {})
             return results
-        whole = Z in names
-        results = self._pass({*names, Z, *({source} if source else ())}, atoms, None if whole else field)
-        results["field_forces"] = np.einsum("a,jab->jb", field, results[Z]) if whole else results.pop(Z)[:, 0]
+        second = self.field_order == 2
+        needed = ({source} if source else set()) | ({"polarizability"} if source and second else set())
+        found = self._pass(names | needed, atoms, field)
+        results = {name: value for name, value in found.items() if name in names or name != "polarizability"}
         if source:
-            results["field_energy"] = -float(field @ results[source])
+            results["field_energy"] = -float(field @ found[source])
+            if second:
+                results["field_energy"] -= float(field @ found["polarizability"] @ field) / (2 * COULOMB_CONSTANT)
         results.pop("polarization", None)
         return results
 
-    def _pass(self, names: set[str], atoms: Atoms, direction: np.ndarray | None) -> dict[str, Any]:
-        """Evaluate the model once; Z* along one direction only, (n_atoms, 1, 3), if one is given."""
+    def _pass(self, names: set[str], atoms: Atoms, field: np.ndarray | None = None) -> dict[str, Any]:
+        """Evaluate the model once; in a field with its forces."""
         model = self.model
         # These cost next to nothing in a pass that is made anyway.
         names = names | ({"charges", "dipoles"} if atoms.pbc.any() else {"charges", "dipoles", "dipole"})
         frame = Frame.from_atoms(atoms, properties=())
         weights = model.reference_charges
         graph = build_graph(frame, model.r_max, weights.dtype, self._neighbours.find(frame)).to(device=weights.device)
-        along = None if direction is None else torch.tensor(direction[None], dtype=weights.dtype, device=weights.device)
+        along = None if field is None else torch.tensor(field, dtype=weights.dtype, device=weights.device)
         asked = names & model.provides
-        noted = self._familiarity.asked(asked) if along is None else asked
-        result = next(split_outputs(model(graph, properties=tuple(noted), directions=along), [len(frame)]))
+        noted = self._familiarity.asked(asked) if along is None or Z in asked else asked
+        extra = set() if along is None else {"field_forces"}
+        out = model(graph, tuple(noted | extra), electric_field=along, field_order=self.field_order)
+        of_field = {name: to_numpy(out.pop(name)) for name in extra}
+        result = next(split_outputs(out, [len(frame)]))
         self._cells.note(frame)
         self._familiarity.note(frame.atomic_numbers, result, "atoms")
-        return to_results({name: result[name] for name in asked})
+        return to_results({name: result[name] for name in asked} | of_field)
 
     def _polarization(self, atoms: Atoms) -> str | None:
         """The model's property whose product with the field is the field's energy here; None where there is none."""
         heads = [head for head in self.model.heads.values() if Z in head.provides]
-        if all(head.row.conserves for head in heads):
+        if "polarization" in self.model.provides and all(head.row.conserves for head in heads):
             return "polarization"
         molecule = not atoms.pbc.any()
         return "dipole" if molecule and all("dipole" in head.provides for head in heads) else None

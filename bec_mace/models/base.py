@@ -23,17 +23,18 @@ from bec_mace.engine.environments import Blocks, Environments, SortedAtoms, buil
 from bec_mace.engine.sweep import evaluate
 from bec_mace.engine.sweep_in_blocks import evaluate_in_blocks
 from bec_mace.errors import ModelError
-from bec_mace.models.coupling import CoulombTerm, StaticCoupling, coupled
+from bec_mace.models.conditions import check_block_size, check_field, check_precision
+from bec_mace.models.coulomb_term import CoulombTerm, coupled
+from bec_mace.models.coupling import STATIC_PROPERTIES, StaticCoupling, exchanges
 from bec_mace.models.exact_constants import ExactConstants
 from bec_mace.models.footprint import Footprint
-from bec_mace.models.of_cells import dielectric_response, stress_of
+from bec_mace.models.of_cells import dielectric_response, of_atoms_or_frames, stress_of
 from bec_mace.models.state import State
-from bec_mace.properties import PROPERTIES
 
 Z = "born_effective_charges"
 
 _LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
-_DERIVATIVES = frozenset({Z, "forces", "stress"})
+_DERIVATIVES = frozenset({Z, "forces", "stress", "field_forces"})
 
 
 class PolarizationModel(ExactConstants, ABC):
@@ -81,7 +82,8 @@ class PolarizationModel(ExactConstants, ABC):
         lookup[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("_species_of_number", lookup, persistent=False)
         rule = config.acoustic_sum_rule
-        self.projects = rule in ("project", "weighted") or (rule is None and not all(row.sums_to_zero for row in polar))
+        remains = exchanges(config) or not all(row.sums_to_zero for row in polar)
+        self.projects = rule in ("project", "weighted") or (rule is None and remains)
         logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
         self.register_parameter("sum_rule_logits", logits)
 
@@ -94,7 +96,12 @@ class PolarizationModel(ExactConstants, ABC):
         if "dipole" in heads:
             self.provides |= {"dipoles"}
         if self.electrostatics is not None:
-            self.provides |= {"charges", "screening"} if self.electrostatics.couples else {"charges"}
+            self.provides = self.electrostatics.added_to(self.provides)
+
+    @property
+    def has_enthalpy(self) -> bool:
+        """Whether the energy of a uniform field is known to second order."""
+        return self.electrostatics is not None and self.electrostatics.config.has_enthalpy
 
     @property
     @abstractmethod
@@ -153,6 +160,8 @@ class PolarizationModel(ExactConstants, ABC):
         create_graph: bool = False,
         directions: Tensor | None = None,
         block_size: int | None = None,
+        electric_field: Tensor | None = None,
+        field_order: int = 1,
     ) -> dict[str, Tensor]:
         """Compute properties of all frames of a batch.
 
@@ -162,23 +171,27 @@ class PolarizationModel(ExactConstants, ABC):
             create_graph: Whether the result can be differentiated, for training.
             directions: Contract the polarization with these, of shape (n_directions, 3), instead of x, y, z.
             block_size: Atoms whose edges are in memory at once, so that a system of any size fits; None takes all at once.
+            electric_field: A uniform field, of shape (3,), in V/Å, for ``field_forces``.
+            field_order: 2 counts what the field induces: ``field_forces`` are then those of -E·P - E·alpha·E/2.
 
         Returns:
             ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
             ``charges`` (n_atoms,) in e; ``dipoles`` (n_atoms, 3) in e Å, those of the dipole head; ``dipole`` and
             ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
             (n_frames, 3, 3) in eV/Å^3; ``polarizability`` (n_frames, 3, 3) in Å^3; ``dielectric_tensor`` (n_frames, 3, 3), not
-            a number in frames that are not periodic in three directions; ``head_contributions`` a dict of Z* from each head
-            alone.
+            a number in frames that are not periodic in three directions; ``induced_dipoles``, ``induced_charges`` and
+            ``quadrupoles`` of models with such; ``field_forces`` (n_atoms, 3) in eV/Å, those of the field alone;
+            ``head_contributions`` a dict of Z* from each head alone.
 
         Raises:
-            ModelError: An element the model has not seen, a property that its heads do not give, or a block size that is
-                not positive or given in training.
+            ModelError: An element the model has not seen, a property that its heads do not give, a block size that is
+                not positive or given in training, or a field for a model that knows nothing of second order.
         """
         wanted = set(properties)
         self._check_properties(wanted)
-        _check_block_size(block_size, create_graph)
-        self._check_precision()
+        check_block_size(block_size, create_graph)
+        check_precision(self.reference_charges)
+        check_field(electric_field, field_order, wanted, self.has_enthalpy)
         differentiated = create_graph or (block_size is None and bool(wanted & (_DERIVATIVES | {"head_contributions"})))
         with differentiating(differentiated, graph.positions.device):
             species = self._species(graph)
@@ -188,21 +201,33 @@ class PolarizationModel(ExactConstants, ABC):
                 if block_size is None
                 else build_blocks(graph, species, *sizes, block_size, dtype)
             )
-            out = self._compute(graph, atoms, wanted, create_graph, directions)
+            field = None if electric_field is None else (electric_field.view(1, 3), field_order > 1)
+            out = self._compute(graph, atoms, wanted, create_graph, directions, field)
         return out if create_graph else {name: _detach(value) for name, value in out.items()}
 
     def _compute(
-        self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
+        self,
+        graph: Graph,
+        atoms: Environments | Blocks,
+        wanted: set[str],
+        create_graph: bool,
+        directions: Tensor | None,
+        field: tuple[Tensor, bool] | None,
     ) -> dict[str, Tensor]:
         axes = torch.eye(3, device=atoms.positions.device) if directions is None else directions
         axes = axes.to(atoms.dtype)
-        response = axes if Z in wanted else None
+        if field is not None:
+            axes = torch.cat([axes, field[0].to(axes)]) if Z in wanted else field[0].to(axes)
+        response = axes if Z in wanted or field is not None else None
         derivatives = bool(wanted & {"forces", "stress"})
-        state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph, energies="energy" in wanted)
+        how = {"energies": "energy" in wanted, "in_field": field is not None and field[1]}
+        state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph, **how)
         evaluation = state.evaluation
         out: dict[str, Any] = {}
         if evaluation.response is not None:
             out[Z] = atoms.unsort(self._response(state, evaluation.response, axes))
+            if field is not None:
+                out[Z], out["field_forces"] = out[Z][:, :-1], out[Z][:, -1]
         if evaluation.forces is not None:
             out["forces"] = atoms.unsort(evaluation.forces)
         if "stress" in wanted and evaluation.virial is not None:
@@ -218,10 +243,10 @@ class PolarizationModel(ExactConstants, ABC):
             out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
         if "dipoles" in wanted:
             out["dipoles"] = atoms.unsort(self._atomic_dipoles(state))
-        if "screening" in wanted:
-            out["screening"] = atoms.unsort(coupled(state).screening.to(atoms.dtype))
+        for name in wanted & STATIC_PROPERTIES:
+            out[name] = atoms.unsort(getattr(coupled(state), name).to(atoms.dtype))
         for name, shares in (self._shares(state) if wanted - {"head_contributions"} - set(out) else {}).items():
-            out[name] = self._of_atoms_or_frames(name, shares, atoms)
+            out[name] = of_atoms_or_frames(name, shares, atoms)
         if "head_contributions" in wanted:
             out["head_contributions"] = self._head_contributions(graph, atoms, axes, create_graph)
         return {name: out[name] for name in wanted}
@@ -236,6 +261,7 @@ class PolarizationModel(ExactConstants, ABC):
         create_graph: bool,
         references: bool = True,
         energies: bool = False,
+        in_field: bool = False,
     ) -> State:
         """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
         hops = self._hops(atoms, heads, not create_graph)
@@ -244,7 +270,7 @@ class PolarizationModel(ExactConstants, ABC):
             static = self._references(atoms, atoms.positions.dtype) if references and self.electrostatics.couples else None
             if references and static is None:
                 static = torch.zeros_like(atoms.positions[:, 0])
-            term = CoulombTerm(self.electrostatics, graph, static, self._neutralize, energies)
+            term = CoulombTerm(self.electrostatics, graph, static, self._neutralize, energies, in_field)
         if isinstance(atoms, Environments):
             return State(evaluate(hops, atoms, directions, energy, create_graph, term), heads)
         return State(evaluate_in_blocks(hops, atoms, directions, energy, term), heads)
@@ -313,30 +339,18 @@ class PolarizationModel(ExactConstants, ABC):
     def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
         """Polarizability in Å^3 and dielectric tensor at clamped nuclei, of shape (n_frames, 3, 3)."""
         shares = self._polarizabilities(state)
+        if shares is None and self.electrostatics is not None:
+            shares = coupled(state).polarizabilities
         if shares is None:
             raise ModelError("this model has no polarizability head; add 'polarizability' to model.heads and train it.")
         return dielectric_response(state.atoms.sum_over_frames(shares), graph)
 
     def _atomic_dipoles(self, state: State) -> Tensor:
         """Dipoles of the atoms beside their charges; what a flow of charge polarizes is in the charges already."""
-        own = [sources.dipoles for sources in state.evaluation.sources if sources.transferred is None]
-        return torch.stack([dipoles for dipoles in own if dipoles is not None]).sum(dim=0)
-
-    def _of_atoms_or_frames(self, name: str, shares: Tensor, atoms: Environments | Blocks) -> Tensor:
-        """A property from what each atom has of it."""
-        row = PROPERTIES[name]
-        if shares.shape[1:] != row.shape:
-            raise ModelError(
-                f"a head gives {name} of shape {tuple(shares.shape[1:])}, and the table of properties says "
-                f"{row.shape}; make them agree."
-            )
-        if row.per == "atom":
-            return atoms.unsort(shares)
-        total = atoms.sum_over_frames(shares)
-        if row.extensive:
-            return total
-        count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(shares.dtype)
-        return total / count.view(-1, *[1] * len(row.shape))
+        if (static := state.total("static_dipoles")) is not None:
+            return static
+        own = [one.dipoles for one in state.evaluation.sources if one.transferred is None and one.dipoles is not None]
+        return torch.stack(own).sum(dim=0)
 
     def _head_contributions(
         self, graph: Graph, atoms: Environments | Blocks, axes: Tensor, create_graph: bool
@@ -344,7 +358,7 @@ class PolarizationModel(ExactConstants, ABC):
         """Z* of each head alone, the sum rule applied to each; "reference" holds the reference charges."""
         parts = {}
         for name in self.heads:
-            if Z not in self.heads[name].provides:
+            if Z not in self.heads[name].provides and (self.electrostatics is None or not self.electrostatics.moves(name)):
                 continue
             state = self._evaluate(graph, atoms, [name], axes, False, create_graph, references=False)
             if state.evaluation.response is not None:
@@ -356,12 +370,6 @@ class PolarizationModel(ExactConstants, ABC):
         else:
             parts["reference"] = atoms.unsort(self._references(atoms).view(-1, 1, 1) * axes)
         return parts
-
-    def _check_precision(self) -> None:
-        if self.dtype not in (torch.float32, torch.float64):
-            raise ModelError(f"the model is in {self.dtype}, which is too coarse for derivatives; use float32 or float64.")
-        if self.reference_charges.is_inference():
-            raise ModelError("the model was made in torch.inference_mode() and cannot be differentiated; make it outside.")
 
     def _species(self, graph: Graph) -> Tensor:
         lookup: Tensor = self.get_buffer("_species_of_number")
@@ -380,19 +388,12 @@ class PolarizationModel(ExactConstants, ABC):
             )
 
     def _check_properties(self, wanted: set[str]) -> None:
-        missing = sorted(wanted - self.provides)
+        missing = sorted(wanted - self.provides - ({"field_forces"} if Z in self.provides else set()))
         if missing:
             raise ModelError(
                 f"the model does not give {', '.join(missing)}: its heads ({', '.join(self.heads)}) give "
                 f"{', '.join(sorted(self.provides))}."
             )
-
-
-def _check_block_size(block_size: int | None, create_graph: bool) -> None:
-    if block_size is not None and block_size < 1:
-        raise ModelError(f"block_size must be at least 1, got {block_size}.")
-    if block_size is not None and create_graph:
-        raise ModelError("block_size cannot be given with create_graph: blocks keep no graph to differentiate. Leave one out.")
 
 
 def _detach(value: Any) -> Any:

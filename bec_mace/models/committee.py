@@ -77,6 +77,11 @@ class CommitteeModel(PolarizationModel):
         """Cutoff radius, in Å."""
         return self.networks[0].r_max
 
+    @property
+    def has_enthalpy(self) -> bool:
+        """Whether all members know the energy of a uniform field to second order."""
+        return all(member.has_enthalpy for member in self.networks)
+
     def own_tensors(self) -> dict[str, Tensor]:
         """Those of the members, named by their number."""
         return {
@@ -103,6 +108,8 @@ class CommitteeModel(PolarizationModel):
         create_graph: bool = False,
         directions: Tensor | None = None,
         block_size: int | None = None,
+        electric_field: Tensor | None = None,
+        field_order: int = 1,
     ) -> dict[str, Tensor]:
         """Means over the members; see :meth:`~bec_mace.models.base.PolarizationModel.forward`.
 
@@ -112,7 +119,8 @@ class CommitteeModel(PolarizationModel):
         wanted = set(properties)
         self._check_properties(wanted)
         asked = wanted - {DEVIATION} | ({Z} if DEVIATION in wanted else set())
-        outputs: list[dict[str, Any]] = [member(graph, asked, create_graph, directions, block_size) for member in self.networks]
+        given = (asked, create_graph, directions, block_size, electric_field, field_order)
+        outputs: list[dict[str, Any]] = [member(graph, *given) for member in self.networks]
         out: dict[str, Any] = {}
         for name in wanted - {DEVIATION, "head_contributions"}:
             out[name] = torch.stack([values[name] for values in outputs]).mean(dim=0)

@@ -14,11 +14,12 @@ from bec_mace.config.model import ModelConfig
 from bec_mace.data.statistics import Statistics
 from bec_mace.devices import default_dtype
 from bec_mace.engine.autograd import depends_on
-from bec_mace.engine.contract import Hops, Sources, Stage, StageOutput
+from bec_mace.engine.contract import OF_ATOMS, Hops, Sources, Stage, StageOutput
 from bec_mace.engine.environments import Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
-from bec_mace.models.coupling import Coupled, StaticCoupling, StaticFlow, as_static, first_charges
+from bec_mace.models.coulomb_term import Coupled
+from bec_mace.models.coupling import StaticCoupling, StaticFlow, as_static, first_charges
 from bec_mace.models.footprint import Footprint
 from bec_mace.models.heads import Features, Head, head_class
 from bec_mace.models.heads.charge_transfer import ChargeTransferHead
@@ -30,7 +31,7 @@ from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_
 from bec_mace.models.radial import RadialFeatures
 from bec_mace.models.state import State, total_of
 
-_KINDS = ("charges", "dipoles", "energies", "static_charges", "screening")
+_KINDS = ("charges", "dipoles", "energies", *OF_ATOMS)
 
 
 class LayerStage:
@@ -55,10 +56,12 @@ class LayerStage:
             shares += [head.read_edges(edge_feats, env) for head in self.heads.values()]
         if self.coupling is not None and self.coupling.readouts is not None:
             shares.append(Sources(screening=self.coupling.readouts(self.number, out)))
+        if self.coupling is not None and self.coupling.response is not None:
+            shares.append(self.coupling.response.read(self.number, out, env))
         if edge_feats.vectors.requires_grad:
             for share in shares:
                 self._check_path(share, out, edge_feats)
-        totals = {name: total_of([getattr(share, name) for share in shares]) for name in _KINDS}
+        totals: dict[str, Any] = {name: total_of([getattr(share, name) for share in shares]) for name in _KINDS}
         constant = all(share.constant for share in shares if any(getattr(share, name) is not None for name in _KINDS))
         return StageOutput(out, Sources(**totals, constant=constant), part)
 
@@ -91,9 +94,7 @@ class NetworkModel(PolarizationModel):
         self.backbone = Backbone(config, self.elements, statistics.avg_num_neighbors)
         features = self._features(config, statistics)
         if config.electrostatics is not None:
-            self.electrostatics = StaticCoupling(
-                config.electrostatics, features.n_layers, features.n_channels, features.readout_mlp
-            )
+            self.electrostatics = StaticCoupling(config.electrostatics, features)
             if self.electrostatics.couples:
                 self._start_charges(features)
         self._install({short_name(name): _build_head(name, features, options) for name, options in config.head_options.items()})
@@ -161,8 +162,11 @@ class NetworkModel(PolarizationModel):
         return Footprint(shared + sum(edges) + max(pulled), sum(atoms), kept)
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """Parameters, and the one buffer that is learned data."""
-        return {**dict(self.named_parameters()), "reference_charges": self.reference_charges}
+        """Parameters, and the buffers that are learned data."""
+        buffers = {"reference_charges": self.reference_charges}
+        if self.electrostatics is not None:
+            buffers |= self.electrostatics.own_buffers()
+        return {**dict(self.named_parameters()), **buffers}
 
     def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[RadialFeatures]:
         # Where the backbone is not trained its derivatives are constants in training too.
@@ -174,6 +178,9 @@ class NetworkModel(PolarizationModel):
             if (stage := self.heads[name].stage()) is not None:
                 static = self.electrostatics is not None and self.electrostatics.is_static(name)
                 stages.append(StaticFlow(stage) if static else stage)
+        if self.electrostatics is not None and self.electrostatics.response is not None:
+            conductance = self.electrostatics.response.conductance
+            stages += [] if conductance is None else [conductance]
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
 
     def _tensors(self, state: State) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Properties of a cell that need its volume."""
+"""Properties of cells, from their volume or from what their atoms have of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from bec_mace.data.graph import Graph
+from bec_mace.engine.environments import SortedAtoms
 from bec_mace.errors import ModelError
+from bec_mace.properties import PROPERTIES
 
 
 def dielectric_response(polarizability: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -32,3 +34,20 @@ def stress_of(virial: Tensor, graph: Graph) -> Tensor:
         raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
     result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
     return result
+
+
+def of_atoms_or_frames(name: str, shares: Tensor, atoms: SortedAtoms) -> Tensor:
+    """A property from what each atom has of it."""
+    row = PROPERTIES[name]
+    if shares.shape[1:] != row.shape:
+        raise ModelError(
+            f"a head gives {name} of shape {tuple(shares.shape[1:])}, and the table of properties says "
+            f"{row.shape}; make them agree."
+        )
+    if row.per == "atom":
+        return atoms.unsort(shares)
+    total = atoms.sum_over_frames(shares)
+    if row.extensive:
+        return total
+    count = torch.bincount(atoms.frame_index, minlength=atoms.n_frames).to(shares.dtype)
+    return total / count.view(-1, *[1] * len(row.shape))

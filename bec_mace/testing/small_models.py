@@ -90,26 +90,36 @@ def make_model(
 
 
 def make_static_model(
-    heads: tuple[str, ...], screening: str, sources: tuple[str, ...] | None = None, **options: object
+    heads: tuple[str, ...],
+    screening: str,
+    sources: tuple[str, ...] | None = None,
+    response: dict[str, str] | None = None,
+    **options: object,
 ) -> PolarizationModel:
     """A small network whose charges act through Coulomb's law, with a screening that depends on the environment.
 
     Args:
         heads: As in a configuration, ``energy`` among them.
         screening: As in a configuration.
-        sources: As in a configuration; all heads that can be by default.
+        sources: As in a configuration; all charges by default.
+        response: As in a configuration.
         **options: Of :func:`make_model`.
     """
     chosen = sources or tuple(head for head in heads if head in ("monopole", "charge_transfer", "static_charges"))
-    section: dict[str, object] = {"sources": list(chosen), "screening": screening}
-    model = make_model(heads, electrostatics=_Hashable({**section, "epsilon_infinity": 1.78}), **options)
+    section: dict[str, object] = {"sources": list(chosen), "screening": screening, "epsilon_infinity": 1.78}
+    if response is not None:
+        section["response"] = response
+    model = make_model(heads, electrostatics=_Hashable(section), **options)
     coupling = model.electrostatics
-    if coupling is not None and coupling.readouts is not None:
+    if coupling is not None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(3)
-            for module in coupling.readouts.modules():
-                if isinstance(module, torch.nn.Linear):
-                    module.reset_parameters()
+            for part in (coupling.readouts, coupling.response):
+                torch.manual_seed(3)
+                for module in () if part is None else part.modules():
+                    if isinstance(module, torch.nn.Linear):
+                        module.reset_parameters()
+                        module.weight.mul_(3.0 if part is coupling.response else 1.0)
+            coupling.mean_polarizabilities.copy_(torch.tensor([0.01 * (1 + n) for n in range(len(model.elements))]))
     return model
 
 

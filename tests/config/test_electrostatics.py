@@ -29,7 +29,16 @@ def load(folder: Path, heads: str, section: str) -> object:
     ("heads", "section", "message"),
     [
         ("energy, monopole", "sources: [monopol]", "c.yaml:6: .*got 'monopol'; did you mean 'monopole'"),
-        ("energy, monopole", "sources: [dipole]", "charges that act come from monopole or charge_transfer"),
+        ("energy, dipole", "sources: [dipole]", "multipoles act beside charges; add monopole or charge_transfer"),
+        (
+            "energy, monopole",
+            "sources: [polarizability]",
+            "what acts comes from monopole or charge_transfer or",
+        ),
+        ("energy, monopole, quadrupole", "sources: [monopole]", "quadrupole is not among model.electrostatics.sources"),
+        ("energy, monopole", "sources: [monopole, quadrupole]", "'quadrupole' is not among model.heads"),
+        ("energy, monopole", "sources: [monopole], response: {}", "nothing yields; give dipoles: isotropic or anisotropic"),
+        ("energy, monopole", "sources: [monopole], response: {dipoles: isotropc}", "did you mean 'isotropic'"),
         ("energy, monopole", "sources: []", "c.yaml:6: .*sources"),
         ("energy, monopole", "sources: [monopole, monopole]", "stands twice among the sources"),
         ("energy, monopole", "sources: [charge_transfer]", "'charge_transfer' is not among model.heads"),
@@ -54,6 +63,9 @@ def test_a_head_that_does_nothing_of_itself(tmp_path: Path) -> None:
     path.write_text(TEXT.replace("HEADS", "dipole, static_charges").replace("  electrostatics: {SECTION}\n", ""))
     with pytest.raises(ConfigError, match="c.yaml:5: model.heads: static_charges do nothing of themselves; add"):
         load_config(path)
+    path.write_text(path.read_text().replace("static_charges", "quadrupole"))
+    with pytest.raises(ConfigError, match="quadrupole does nothing of itself; add model.electrostatics"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +75,9 @@ def test_a_head_that_does_nothing_of_itself(tmp_path: Path) -> None:
         ("energy, charge_transfer, dipole", "sources: [charge_transfer], screening: global, epsilon_infinity: 2.4"),
         ("energy, dipole, static_charges", "sources: [static_charges], screening: independent, method: mesh"),
         ("energy, monopole", "sources: [monopole], screening: fixed, epsilon_infinity: 1.78, charge_sign: {O: -1}"),
+        ("energy, monopole, dipole, quadrupole", "sources: [monopole, dipole, quadrupole], response: {dipoles: anisotropic}"),
+        ("energy, monopole", "sources: [monopole], response: {charges: atoms}"),
+        ("energy, dipole, static_charges, quadrupole", "sources: [static_charges, quadrupole], screening: independent"),
     ],
 )
 def test_what_is_right(heads: str, section: str, tmp_path: Path) -> None:

@@ -56,13 +56,13 @@ def molecule():
 
 @pytest.fixture
 def passes(monkeypatch):
-    """What was asked of the model in each pass, and along how many directions."""
+    """What was asked of the model in each pass, and whether in a field."""
     seen = []
     forward = PolarizationModel.forward
 
-    def watched(self, graph, properties=(), directions=None, **options):
-        seen.append((set(properties), None if directions is None else len(directions)))
-        return forward(self, graph, properties, directions=directions, **options)
+    def watched(self, graph, properties=(), electric_field=None, **options):
+        seen.append((set(properties), electric_field is not None))
+        return forward(self, graph, properties, electric_field=electric_field, **options)
 
     monkeypatch.setattr(PolarizationModel, "forward", watched)
     return seen
@@ -152,12 +152,12 @@ def test_a_field_alone_takes_the_short_way(crystal, passes):
     calc = make_calculator()
     forces = calc.get_forces(crystal)
     energy = calc.get_potential_energy(crystal)
-    assert [directions for _, directions in passes] == [1]
+    assert [(Z in names, in_field) for names, in_field in passes] == [(False, True)]
     whole = make_calculator(always=[Z])
     np.testing.assert_allclose(whole.get_forces(crystal), forces, atol=1e-13)
     assert whole.get_potential_energy(crystal) == pytest.approx(energy, abs=1e-11)
     whole.get_property(Z, crystal)
-    assert [directions for _, directions in passes] == [1, None]
+    assert [(Z in names, in_field) for names, in_field in passes] == [(False, True), (True, True)]
 
 
 def test_a_base_calculator_is_asked_once_and_the_model_only_when_needed(crystal, passes):

@@ -11,6 +11,7 @@ from bec_mace.data import Statistics, build_graph, collate
 from bec_mace.engine.environments import build_environments
 from bec_mace.errors import ModelError
 from bec_mace.models import PolarizationModel, build_model
+from bec_mace.models.of_cells import of_atoms_or_frames
 from bec_mace.properties import PROPERTIES, Property
 from bec_mace.testing.small_models import make_model
 from bec_mace.testing.structures import make_frame, molecule, triclinic
@@ -140,4 +141,4 @@ def test_intensive_properties_of_a_frame_are_means(monkeypatch):
     shares = torch.arange(1.0, graph.n_atoms + 1, dtype=torch.float64)
     for name, made in (("softness", torch.mean), ("weight", torch.sum)):
         expected = torch.stack([made(shares[atoms.frame_index == frame]) for frame in range(2)])
-        torch.testing.assert_close(model._of_atoms_or_frames(name, shares, atoms), expected)
+        torch.testing.assert_close(of_atoms_or_frames(name, shares, atoms), expected)

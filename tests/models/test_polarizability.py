@@ -11,7 +11,7 @@ import torch
 
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
-from bec_mace.models.heads.polarizability import _SECOND_ORDER
+from bec_mace.models.heads.second_order import _SECOND_ORDER
 from bec_mace.testing.physics import check_rotation, evaluate, repeat
 from bec_mace.testing.small_models import copy_model, make_model
 from bec_mace.testing.structures import molecule, slab, triclinic

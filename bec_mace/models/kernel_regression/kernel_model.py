@@ -190,9 +190,15 @@ class KernelModel(PolarizationModel):
         return Hops([KernelStage(kernel)], kernel.element_of(atoms), _vectors_alone)
 
     def _compute(
-        self, graph: Graph, atoms: Environments | Blocks, wanted: set[str], create_graph: bool, directions: Tensor | None
+        self,
+        graph: Graph,
+        atoms: Environments | Blocks,
+        wanted: set[str],
+        create_graph: bool,
+        directions: Tensor | None,
+        field: tuple[Tensor, bool] | None,
     ) -> dict[str, Tensor]:
-        out = super()._compute(graph, atoms, wanted - {DEVIATION}, create_graph, directions)
+        out = super()._compute(graph, atoms, wanted - {DEVIATION}, create_graph, directions, field)
         if DEVIATION in wanted:
             env = atoms if isinstance(atoms, Environments) else self.environments(graph)
             spread = standard_deviation(self.kernel(), self.posterior, self.noise, self.calibration, env, directions)
