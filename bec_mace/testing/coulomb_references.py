@@ -39,6 +39,10 @@ _ENERGIES = {
 }
 
 
+NAMES = tuple(_ENERGIES)
+"""What acts in each of the energies that are known."""
+
+
 def reference_energy(name: str, crystal: bool) -> float:
     """Energy of the three with a smearing of 1 Å, alone or in the cell, without a macroscopic field or a background, in eV.
 
