@@ -1,6 +1,7 @@
 """What charges that act through Coulomb's law cost: processor time over that of energy and forces of the same backbone.
 
-1. 192 atoms of water: energy and forces with the term, and with Z* of coupled charges, of atoms or of flows, in the same pass.
+1. 192 atoms of water: energy and forces with the term, and with Z* of coupled charges, of atoms or of flows, in the same pass;
+   `full` has flows, dipoles, quadrupoles, induced dipoles and flows, `rigid` no response.
 2. Time per atom in boxes of 2,000 and 20,000 atoms, in blocks, where the term is done on a mesh.
 
     OMP_NUM_THREADS=1 python scripts/benchmark_charges.py --json charges_cost.json
@@ -17,11 +18,18 @@ from pathlib import Path
 import torch
 from benchmarking.systems import Sizes, Z, build, graph_of, measure, ratio, water_box
 
-LIMITS = {"term_extra": 0.15, "coupled_z": 1.5, "per_atom_growth": 1.3}
+LIMITS = {"term_extra": 0.15, "coupled_z": 1.5, "per_atom_growth": 1.3, "full": 1.6, "full_z": 2.5}
 BOTH = ("energy", "forces")
 INDEPENDENT = {"sources": ["static_charges"], "screening": "independent"}
 LOCAL = {"sources": ["monopole"], "screening": "local", "epsilon_infinity": 1.78}
 FLOWS = {**LOCAL, "sources": ["charge_transfer"]}
+MULTIPOLES = ["charge_transfer", "dipole", "quadrupole"]
+FULL = {
+    "sources": MULTIPOLES,
+    "screening": "fixed",
+    "epsilon_infinity": 1.78,
+    "response": {"dipoles": "anisotropic", "charges": "edges"},
+}
 
 
 def small(sizes: Sizes) -> dict[str, float]:
@@ -32,8 +40,13 @@ def small(sizes: Sizes) -> dict[str, float]:
     local, alone = build(["energy", "monopole"], sizes, electrostatics=LOCAL), build(["energy", "monopole"], sizes)
     flows = build(["energy", "charge_transfer"], sizes, electrostatics=FLOWS)
     flows_alone = build(["energy", "charge_transfer"], sizes)
+    full = build(["energy", *MULTIPOLES], sizes, electrostatics=FULL)
+    rigid = build(["energy", *MULTIPOLES], sizes, electrostatics={**FULL, "response": None})
     times = measure(
         {
+            "full": lambda: full(graph, BOTH),
+            "full_z": lambda: full(graph, (*BOTH, Z)),
+            "rigid_z": lambda: rigid(graph, (*BOTH, Z)),
             "plain": lambda: plain(graph, BOTH),
             "independent": lambda: independent(graph, BOTH),
             "coupled": lambda: local(graph, BOTH),

@@ -332,6 +332,14 @@ def _check_backbone(values: Mapping[str, Any]) -> list[Mistake]:
     return mistakes
 
 
+def _yields(section: Any) -> bool:
+    """Whether charges and dipoles yield to a field, which makes a polarizability."""
+    if not isinstance(section, Mapping) or section.get("screening") not in ("fixed", "global"):
+        return False
+    response = section.get("response")
+    return isinstance(response, Mapping) and response.get("charges") != "atoms"
+
+
 def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
     """Every property with a weight must come from some head."""
     heads = _at(values, "model", "heads")
@@ -353,6 +361,8 @@ def _check_targets(values: Mapping[str, Any]) -> list[Mistake]:
     if _at(values, "model", "backbone") is not None and "energy" not in names:
         rows["energy"] = HEADS["energy"]  # A mace model brings it.
     provided = frozenset[str]().union(*(row.provides for row in rows.values()))
+    if _yields(_at(values, "model", "electrostatics")):
+        provided |= HEADS["polarizability"].provides
     mistakes = []
     for target in weights:
         makers = providers(target)

@@ -32,6 +32,10 @@ from bec_mace.units import COULOMB_CONSTANT
 _SOURCES = (*OF_ATOMS, "static_transferred", "static_moments", "conductances")
 
 
+_AT_ONCE = 500
+"""Atoms of a batch up to which the directions of the polarization are differentiated in one pass."""
+
+
 @dataclass(frozen=True)
 class Coupled(TermOutput):
     """What static sources give, atoms in sorted order.
@@ -245,19 +249,37 @@ class _Evaluation:
         if moments is None or self.directions is None:
             return None, {}
         directions = self.directions.to(moments.dtype)
-        along = list((moments @ directions.T).sum(dim=0).unbind(0))
+        along = (moments @ directions.T).sum(dim=0)
         if self.term.in_field and shares is not None:
             induced = torch.einsum("a,nab,b->", directions[-1], shares, directions[-1]) / COULOMB_CONSTANT
-            along[-1] = along[-1] + 0.5 * induced
+            along = torch.cat([along[:-1], along[-1:] + 0.5 * induced])
         names = [name for name in self.leaves if self.leaves[name].requires_grad]
         places = [self.positions] if self.ends is None else [self.positions, self.ends.vectors]
-        rows = [self.gradients(value, [*places, *(self.leaves[name] for name in names)]) for value in along]
-        response, *seeds = (torch.stack(values, dim=1) for values in zip(*rows, strict=True))
+        response, *seeds = self._rows(along, [*places, *(self.leaves[name] for name in names)])
+        response = response.transpose(0, 1)
         if self.ends is not None:
-            moved = seeds.pop(0)
+            moved = seeds.pop(0).transpose(0, 1)
             response = response.index_add(0, self.ends.receiver, moved).index_add(0, self.ends.sender, -moved)
-        named = {name: seed.transpose(0, 1) for name, seed in zip(names, seeds, strict=True)}
-        return response if self.coupling.response is not None else None, named
+        return response if self.coupling.response is not None else None, dict(zip(names, seeds, strict=True))
+
+    def _rows(self, values: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """Derivatives of a few numbers, one row each: all at once where no sum is taken in pieces, which halves the time."""
+        if not values.requires_grad or self.atoms.n_atoms > _AT_ONCE:
+            rows = [self.gradients(value, inputs) for value in values]
+            return [torch.stack(row) for row in zip(*rows, strict=True)]
+        found = torch.autograd.grad(
+            values,
+            inputs,
+            torch.eye(len(values), dtype=values.dtype, device=values.device),
+            create_graph=self.create_graph,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+        return [
+            values.new_zeros((len(values), *one.shape), dtype=one.dtype) if row is None else row
+            for one, row in zip(inputs, found, strict=True)
+        ]
 
     def _by_charge(self, placed: Tensor, gamma: Tensor) -> dict[str, Tensor]:
         """Derivatives of the charges that have arms."""

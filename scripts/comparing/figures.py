@@ -34,7 +34,8 @@ def figures_of(folder: Path, device: str) -> dict[str, Any]:
     """Errors on the test frames, and of what kind the charges are."""
     results = json.loads((folder / "results.json").read_text())
     test = results["test"]
-    figures: dict[str, Any] = {name: test[name]["rmse"] for name in ("energy", "forces", Z) if name in test}
+    names = ("energy", "forces", Z, "polarizability")
+    figures: dict[str, Any] = {name: test[name]["rmse"] for name in names if name in test}
     figures["seconds"] = results["seconds"]
     figures.update(of_charges(test))
     model, frames = load_model(folder / "best.safetensors", device), test_frames(folder)

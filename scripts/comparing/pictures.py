@@ -15,7 +15,7 @@ from bec_mace.models import PolarizationModel, load_model
 from bec_mace.predict import predict
 from bec_mace.storage.figures import save_figure
 from bec_mace.units import COULOMB_CONSTANT
-from comparing.figures import test_frames
+from comparing.figures import Z, test_frames
 
 WAYS = {"none": "no Coulomb term", "independent": "independent", "global": "global", "local": "local"}
 MOLECULES = "bulk_and_clusters"
@@ -95,4 +95,21 @@ def draw_apart(path: Path, runs: dict[str, Path], device: str) -> None:
     axis.annotate("r_max", (reach, axis.get_ylim()[0]), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="O-O distance (Å)", ylabel="energy of the pair (meV)", ylim=(-120, 40))
     axis.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_ladder(path: Path, results: dict[str, dict[str, Any]], titles: dict[str, str]) -> None:
+    """Errors of forces and Z* rung by rung, a line for each set and its labels."""
+    titled = {"forces": "RMSE of forces (eV/Å)", Z: "RMSE of Z* (e)", "polarizability": "RMSE of polarizabilities"}
+    known = {key for rows in results.values() for row in rows.values() for key in row}
+    columns = [(key, title) for key, title in titled.items() if key in known]
+    figure = Figure(figsize=(4.5 * len(columns), 3.6), layout="constrained")
+    for axis, (key, title) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        for name, rows in results.items():
+            points = [(list(titles).index(rung), row[key]) for rung, row in rows.items() if row.get(key) is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), "o-", label=name.replace("_", ", "))
+        axis.set(ylabel=title, yscale="log")
+        axis.set_xticks(range(len(titles)), list(titles.values()), rotation=30, ha="right", fontsize=8)
+        axis.legend(frameon=False, fontsize=8)
     save_figure(figure, path)

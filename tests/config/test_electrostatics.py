@@ -98,3 +98,19 @@ def test_something_must_tell_the_sign_of_the_charges(tmp_path: Path) -> None:
         load_config(path)
     path.write_text(text.replace("SECTION", f"{section}, charge_sign: {{O: -1}}"))
     load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("screening", "charges", "gives"), [("global", "edges", True), ("local", "edges", False), ("global", "atoms", False)]
+)
+def test_polarizabilities_of_a_response_can_be_trained(screening, charges, gives, tmp_path) -> None:
+    path = tmp_path / "c.yaml"
+    section = f"sources: [monopole], screening: {screening}, response: {{dipoles: isotropic, charges: {charges}}}"
+    text = TEXT.replace("HEADS", "energy, monopole").replace("SECTION", section)
+    weights = "{epochs: 2, loss: {weights: {born_effective_charges: 1.0, polarizability: 1.0}}}"
+    path.write_text(text.replace("{epochs: 2}", weights))
+    if gives:
+        assert load_config(path).model.electrostatics.has_enthalpy
+    else:
+        with pytest.raises(ConfigError, match="no head of this model gives 'polarizability'"):
+            load_config(path)
