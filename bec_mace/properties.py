@@ -88,6 +88,7 @@ _TABLE = (
     Property("quadrupoles", "atom", (3, 3), "e Å^2", r"Q_i", compared=False, written_unasked=False),
     Property("induced_charges", "atom", (), "e", r"\delta q_i", compared=False, written_unasked=False),
     Property("induced_dipoles", "atom", (3,), "e Å", r"\delta \mu_i", compared=False, written_unasked=False),
+    Property("raman_tensors", "atom", (3, 3, 3), "Å^2", r"\partial \alpha / \partial r", compared=False, written_unasked=False),
     Property("screening", "atom", (), "1", r"\gamma", compared=False, is_tensor=False),
     Property("energy", "frame", (), "eV", r"E", ("REF_energy", "energy", "free_energy"), error="per_atom", extensive=True,
              double=True),

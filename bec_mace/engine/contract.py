@@ -57,6 +57,8 @@ class Sources:
             engine sums it.
         screening: A number per atom for a term, of shape (n_atoms,).
         polarizabilities: How dipoles yield to a field, for a term, of shape (n_atoms, 3, 3), in e^2 Å^2/eV.
+        polarizability_shares: What each atom has of the polarizability of its frame, for a term, of shape (n_atoms, 3, 3), in
+            Å^3.
         capacities: How charges yield to a potential, for a term, of shape (n_atoms,), in e^2/eV.
         conductances: How charge of each edge yields to the difference of potentials at its ends, for a term, of shape
             (n_edges,), in e^2/eV.
@@ -78,13 +80,22 @@ class Sources:
     static_moments: Tensor | None = None
     screening: Tensor | None = None
     polarizabilities: Tensor | None = None
+    polarizability_shares: Tensor | None = None
     capacities: Tensor | None = None
     conductances: Tensor | None = None
     edge_ends: tuple[Tensor, Tensor, Tensor] | None = None
     constant: bool = False
 
 
-OF_ATOMS = ("static_charges", "static_dipoles", "static_quadrupoles", "screening", "polarizabilities", "capacities")
+OF_ATOMS = (
+    "static_charges",
+    "static_dipoles",
+    "static_quadrupoles",
+    "screening",
+    "polarizabilities",
+    "polarizability_shares",
+    "capacities",
+)
 """Sources for a term that are numbers of atoms."""
 
 

@@ -33,8 +33,9 @@ from bec_mace.models.state import State
 
 Z = "born_effective_charges"
 
+_WITHOUT_ARMS = {"dipole", "charge_transfer"}
 _LOGIT_SCALE = 10.0  # An optimizer moves a vector by about its learning rate in a step; these need to go further.
-_DERIVATIVES = frozenset({Z, "forces", "stress", "field_forces"})
+_DERIVATIVES = frozenset({Z, "forces", "stress", "field_forces", "raman_tensors"})
 
 
 class PolarizationModel(ExactConstants, ABC):
@@ -62,6 +63,7 @@ class PolarizationModel(ExactConstants, ABC):
     reference_charges: Tensor
     sum_rule_logits: Tensor | None
     heads: Any
+    _raman_tensors: Any
     provides: frozenset[str]
 
     def __init__(self, config: ModelConfig | KernelModelConfig, elements: Sequence[int], statistics: Statistics) -> None:
@@ -84,19 +86,17 @@ class PolarizationModel(ExactConstants, ABC):
         rule = config.acoustic_sum_rule
         remains = exchanges(config) or not all(row.sums_to_zero for row in polar)
         self.projects = rule in ("project", "weighted") or (rule is None and remains)
-        logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
-        self.register_parameter("sum_rule_logits", logits)
+        self.sum_rule_logits = torch.nn.Parameter(torch.zeros_like(charges)) if rule == "weighted" else None
 
     def _install(self, heads: dict[str, Any]) -> None:
         """Take up the heads and note what they make possible."""
         self.heads = torch.nn.ModuleDict(heads)
         self.provides = frozenset[str]().union(*(head.provides for head in heads.values()))
-        if Z in self.provides:
-            self.provides |= {"head_contributions"}
-        if "dipole" in heads:
-            self.provides |= {"dipoles"}
+        self.provides |= {"head_contributions"} if Z in self.provides else frozenset()
+        self.provides |= {"dipoles"} if "dipole" in heads else frozenset()
         if self.electrostatics is not None:
             self.provides = self.electrostatics.added_to(self.provides)
+        self.provides |= {"raman_tensors"} if "polarizability" in self.provides else frozenset()
 
     @property
     def has_enthalpy(self) -> bool:
@@ -127,7 +127,7 @@ class PolarizationModel(ExactConstants, ABC):
         energy = int(bool(wanted & {"forces", "stress"}))
         if not wanted & {Z, "head_contributions"}:
             return energy, energy
-        charge, moments = int("monopole" in sources), 3 if sources & {"dipole", "charge_transfer"} else 0
+        charge, moments = int("monopole" in sources or exchanges(self.config)), 3 if sources & _WITHOUT_ARMS else 0
         return energy + (3 + charge if charge or moments else 0), energy + moments + charge
 
     @abstractmethod
@@ -180,8 +180,8 @@ class PolarizationModel(ExactConstants, ABC):
             ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
             (n_frames, 3, 3) in eV/Å^3; ``polarizability`` (n_frames, 3, 3) in Å^3; ``dielectric_tensor`` (n_frames, 3, 3), not
             a number in frames that are not periodic in three directions; ``induced_dipoles``, ``induced_charges`` and
-            ``quadrupoles`` of models with such; ``field_forces`` (n_atoms, 3) in eV/Å, those of the field alone;
-            ``head_contributions`` a dict of Z* from each head alone.
+            ``quadrupoles`` of models with such; ``raman_tensors`` (n_atoms, 3, 3, 3) in Å^2, displacement last;
+            ``field_forces`` (n_atoms, 3) in eV/Å, of the field alone; ``head_contributions`` Z* by head.
 
         Raises:
             ModelError: An element the model has not seen, a property that its heads do not give, a block size that is
@@ -214,8 +214,7 @@ class PolarizationModel(ExactConstants, ABC):
         directions: Tensor | None,
         field: tuple[Tensor, bool] | None,
     ) -> dict[str, Tensor]:
-        axes = torch.eye(3, device=atoms.positions.device) if directions is None else directions
-        axes = axes.to(atoms.dtype)
+        axes = (torch.eye(3, device=atoms.positions.device) if directions is None else directions).to(atoms.dtype)
         if field is not None:
             axes = torch.cat([axes, field[0].to(axes)]) if Z in wanted else field[0].to(axes)
         response = axes if Z in wanted or field is not None else None
@@ -234,11 +233,10 @@ class PolarizationModel(ExactConstants, ABC):
             out["stress"] = stress_of(evaluation.virial, graph)
         if "energy" in wanted:
             out["energy"] = self._energy(state)
-        if wanted & {"charges", "dipole", "polarization"}:
-            charges = self._charges(state)
-            out["charges"] = atoms.unsort(charges)
-            if wanted & {"dipole", "polarization"}:
-                out["dipole"] = out["polarization"] = self._dipole(state)
+        if "charges" in wanted:
+            out["charges"] = atoms.unsort(self._charges(state))
+        if wanted & {"dipole", "polarization"}:
+            out["dipole"] = out["polarization"] = self._dipole(state)
         if wanted & {"polarizability", "dielectric_tensor"}:
             out["polarizability"], out["dielectric_tensor"] = self._dielectric(state, graph)
         if "dipoles" in wanted:
@@ -247,6 +245,8 @@ class PolarizationModel(ExactConstants, ABC):
             out[name] = atoms.unsort(getattr(coupled(state), name).to(atoms.dtype))
         for name, shares in (self._shares(state) if wanted - {"head_contributions"} - set(out) else {}).items():
             out[name] = of_atoms_or_frames(name, shares, atoms)
+        if "raman_tensors" in wanted:
+            out["raman_tensors"] = atoms.unsort(self._raman_tensors(graph, atoms, create_graph))
         if "head_contributions" in wanted:
             out["head_contributions"] = self._head_contributions(graph, atoms, axes, create_graph)
         return {name: out[name] for name in wanted}

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from bec_mace.config.heads import short_name
 from bec_mace.config.model import ModelConfig
+from bec_mace.data.graph import Graph
 from bec_mace.data.statistics import Statistics
 from bec_mace.devices import default_dtype
 from bec_mace.engine.autograd import depends_on
 from bec_mace.engine.contract import OF_ATOMS, Hops, Sources, Stage, StageOutput
-from bec_mace.engine.environments import Environments, SortedAtoms
+from bec_mace.engine.environments import Blocks, Environments, SortedAtoms
 from bec_mace.errors import ModelError
 from bec_mace.models.base import PolarizationModel
 from bec_mace.models.coulomb_term import Coupled
@@ -29,6 +30,7 @@ from bec_mace.models.mace.layer import Layer, component_slices
 from bec_mace.models.mace.mace_file import MaceFile, read_mace_file
 from bec_mace.models.mace.weights import compare_with_mace, copy_weights, exact_weights
 from bec_mace.models.radial import RadialFeatures
+from bec_mace.models.raman import PolarizabilityTerm, raman_tensors
 from bec_mace.models.state import State, total_of
 
 _KINDS = ("charges", "dipoles", "energies", *OF_ATOMS)
@@ -37,7 +39,10 @@ _KINDS = ("charges", "dipoles", "energies", *OF_ATOMS)
 class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
-    def __init__(self, model: NetworkModel, number: int, heads: Sequence[str], frozen: bool) -> None:
+    def __init__(
+        self, model: NetworkModel, number: int, heads: Sequence[str], frozen: bool, polarizable: Sequence[str] = ()
+    ) -> None:
+        self.polarizable = [model.heads[name] for name in polarizable] if number == len(model.backbone.layers) - 1 else []
         self.layer: Layer = model.backbone.layer(number)
         self.number, self.frozen = number, frozen
         self.heads: dict[str, Head] = {name: model.heads[name] for name in heads}
@@ -58,6 +63,7 @@ class LayerStage:
             shares.append(Sources(screening=self.coupling.readouts(self.number, out)))
         if self.coupling is not None and self.coupling.response is not None:
             shares.append(self.coupling.response.read(self.number, out, env))
+        shares += [Sources(polarizability_shares=head.polarizabilities(out, env.species)) for head in self.polarizable]
         if edge_feats.vectors.requires_grad:
             for share in shares:
                 self._check_path(share, out, edge_feats)
@@ -168,11 +174,13 @@ class NetworkModel(PolarizationModel):
             buffers |= self.electrostatics.own_buffers()
         return {**dict(self.named_parameters()), **buffers}
 
-    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[RadialFeatures]:
+    def _hops(
+        self, atoms: SortedAtoms, heads: list[str], frozen: bool, polarizable: Sequence[str] = ()
+    ) -> Hops[RadialFeatures]:
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
         stages: list[Stage[RadialFeatures]] = [
-            LayerStage(self, number, heads, frozen) for number in range(len(self.backbone.layers))
+            LayerStage(self, number, heads, frozen, polarizable) for number in range(len(self.backbone.layers))
         ]
         for name in heads:
             if (stage := self.heads[name].stage()) is not None:
@@ -182,6 +190,12 @@ class NetworkModel(PolarizationModel):
             conductance = self.electrostatics.response.conductance
             stages += [] if conductance is None else [conductance]
         return Hops(stages, self.backbone.embed_nodes(atoms), self.backbone.embed_edges)
+
+    def _raman_tensors(self, graph: Graph, atoms: Environments | Blocks, create_graph: bool) -> Tensor:
+        heads = [name for name, head in self.heads.items() if "polarizability" in head.row.provides]
+        hops = self._hops(atoms, [], not create_graph, heads)
+        term = PolarizabilityTerm(self.electrostatics, graph) if heads or self.has_enthalpy else None
+        return raman_tensors(hops, atoms, term, create_graph)
 
     def _tensors(self, state: State) -> Tensor | None:
         return total_of([self.heads[name].tensors(state.evaluation.node_feats) for name in state.heads])

@@ -15,7 +15,7 @@ from bec_mace.models import PolarizationModel
 from bec_mace.testing import structures
 from bec_mace.testing.displacement_waves import exchange_at_long_waves, exchange_part
 from bec_mace.testing.physics import move, random_rotation, repeat
-from bec_mace.testing.small_models import copy_model, make_static_model
+from bec_mace.testing.small_models import copy_model, make_model, make_static_model
 from bec_mace.units import COULOMB_CONSTANT
 
 Z = "born_effective_charges"
@@ -307,3 +307,24 @@ def test_slabs_have_no_exchange() -> None:
     assert float(evaluate(model, FRAMES["slab"], "energy")["energy"]) != 0
     with pytest.raises(ModelError, match="frame 0 of the batch is a slab, of which charges that atoms exchange"):
         evaluate(model, FRAMES["slab"], Z)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("source", ["head", "dipoles", "edges"])
+def test_raman_tensors_against_finite_differences(source, kind) -> None:
+    model = make_model(("dipole", "polarizability")) if source == "head" else multipole_model(source)
+    frame = FRAMES[kind]
+    tensors = evaluate(model, frame, "raman_tensors")["raman_tensors"]
+    assert np.abs(picked(tensors) - slopes(model, frame, "polarizability")).max() < 1e-6
+    assert (tensors - tensors.transpose(1, 2)).abs().max() == 0 and tensors.sum(dim=0).abs().max() < 1e-12
+    assert tensors.abs().max() > 1e-3
+    blocks = evaluate(model, frame, "raman_tensors", "polarizability", block_size=2)["raman_tensors"]
+    assert (blocks - tensors).abs().max() < 1e-12
+    trained = evaluate(model, frame, "raman_tensors", create_graph=True)["raman_tensors"]
+    assert (trained - tensors).abs().max() < 1e-12 and trained.requires_grad
+
+
+def test_raman_tensors_need_a_polarizability() -> None:
+    assert "raman_tensors" not in multipole_model("rigid").provides
+    with pytest.raises(ModelError, match="does not give raman_tensors"):
+        evaluate(multipole_model("dipoles", "local"), FRAMES["molecule"], "raman_tensors")
