@@ -143,6 +143,12 @@ def describe_model(metadata: Mapping[str, Any]) -> Iterator[str]:
 
 def _describe_electrostatics(section: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Coulomb's law: charges of {', '.join(section['sources'])}, screening {section['screening']}, "
-        f"smearing {section['smearing']:g} Å"
+        f"Coulomb's law: {', '.join(section['sources'])}, screening {section['screening']}, smearing {section['smearing']:g} Å"
     )
+    response = section.get("response")
+    if response:
+        parts = {
+            "dipoles": response["dipoles"],
+            "charges along" if response["charges"] == "edges" else "charges of": response["charges"],
+        }
+        yield f"what yields to it: {', '.join(f'{name} {kind}' for name, kind in parts.items() if kind != 'none')}"

@@ -448,7 +448,7 @@ def test_what_static_charges_became_is_kept_beside_the_weights(make_config):
     metadata = load_model(config.output).metadata
     assert metadata["static_charges"] == report
     lines = "\n".join(describe_model(metadata))
-    assert "Coulomb's law: charges of monopole, screening fixed, smearing 1 Å" in lines
+    assert "Coulomb's law: monopole, screening fixed, smearing 1 Å" in lines
     assert "screening (fixed): 1.2247, spread 0.0000" in lines and "R^2 of Z*" in lines
 
 
