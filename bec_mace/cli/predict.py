@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     help="Add the standard deviation of Z*, from a committee or a kernel model; the latter is much slower.",
 )
 @click.option(
+    "--also",
+    "extra",
+    multiple=True,
+    metavar="NAME",
+    help="Write this as well, where the model gives it: dipole, polarization, stress, dipoles, quadrupoles, induced_dipoles, "
+    "induced_charges, raman_tensors. Can be given several times.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=0),
     metavar="N",
@@ -52,6 +60,7 @@ def predict_command(
     output: Path,
     resume: bool,
     uncertainty: bool,
+    extra: tuple[str, ...],
     workers: int | None,
     device: str,
     precision: str,
@@ -85,7 +94,7 @@ def predict_command(
     first = processes is None or processes.global_rank == 0
     network = load(model, device if processes is None else str(processes.device), precision)
     names = [name for name, row in PROPERTIES.items() if name in network.provides and row.written_unasked]
-    names += [DEVIATION] * uncertainty
+    names += [DEVIATION] * uncertainty + [name for name in dict.fromkeys(extra) if name not in names]
     with stopping_on_termination(), progress_bar(first) as advance:
         summary = predict_files(
             network,

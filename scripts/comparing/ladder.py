@@ -73,7 +73,7 @@ def ladder_config(
     return values
 
 
-_WEIGHTS = {"polarizability": 1e-3}
+_WEIGHTS = {"polarizability": 1.0}
 
 
 def can_train(data_set: DataSet, rung: str, labels: str) -> bool:

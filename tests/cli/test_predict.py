@@ -118,6 +118,17 @@ def test_hdf5_by_the_name_of_the_output(run, model_path, small_frames, tmp_path)
     assert [len(frame) for frame, _ in read_predictions(tmp_path / "out.h5")] == [4, 3, 3]
 
 
+def test_more_on_request(run, model_path, small_frames, tmp_path):
+    """The dipole of molecules alone; what the model does not give is said."""
+    result = run("predict", model_path, small_frames, "-o", "out.xyz", "--also", "dipole", "--also", "charges")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[1].count("predicted_charges") == 1
+    for atoms in read(tmp_path / "out.xyz", ":", format="extxyz"):
+        assert ("predicted_dipole" in atoms.info) == (not atoms.pbc.any())
+    refused = run("predict", model_path, small_frames, "-o", "out.xyz", "--also", "quadrupoles")
+    assert refused.exit_code == 2 and "the model does not give quadrupoles" in refused.stderr
+
+
 def test_one_process_of_a_launcher_is_no_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
