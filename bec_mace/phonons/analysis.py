@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bec_mace.config.phonons import PhononConfig
+from bec_mace.config.phonons import BandsConfig, OpticsConfig
 from bec_mace.phonons.bands import Bands, phonon_bands
 from bec_mace.phonons.born import BornCharges
 from bec_mace.phonons.modes import GammaModes, LongitudinalModes, gamma_modes, longitudinal_modes
@@ -17,6 +17,7 @@ from bec_mace.phonons.optics import OpticalSpectrum, optical_spectrum
 logger = logging.getLogger(__name__)
 
 _UNSTABLE = -0.1
+_BANDS, _OPTICS = BandsConfig(), OpticsConfig()
 
 
 @dataclass(frozen=True)
@@ -41,33 +42,37 @@ class PhononResults:
 
 
 def analyse(
-    phonon: Any, born: BornCharges | None, config: PhononConfig | None = None, meta: dict[str, Any] | None = None
+    phonon: Any,
+    born: BornCharges | None = None,
+    directions: np.ndarray | None = None,
+    bands: BandsConfig | None = _BANDS,
+    optics: OpticsConfig = _OPTICS,
+    meta: dict[str, Any] | None = None,
 ) -> PhononResults:
-    """Everything that follows from force constants, Z* and dielectric tensor.
+    """Modes, longitudinal modes, spectrum and bands.
 
     Args:
         phonon: From ``make_phonon``, with force constants.
-        born: Of its primitive cell.
-        config: Directions, bands and spectrum; defaults of a configuration otherwise.
+        born: Of its primitive cell; without it there are transverse modes and bands alone.
+        directions: Of the wavevector, Cartesian, of shape (n_directions, 3); the axes by default.
+        bands: Their path; None for no bands.
+        optics: Of the spectrum.
         meta: How force constants and Z* were made.
     """
-    settings = config or PhononConfig.model_validate({"structure": "-", "supercell": [1, 1, 1], "potential": "-"})
     if born is not None:
         born.apply(phonon)
     modes = gamma_modes(phonon, born)
     _warn_of_instability(modes)
     longitudinal, spectrum = [], None
     if born is not None:
-        longitudinal = [longitudinal_modes(phonon, modes, np.array(one)) for one in settings.directions]
+        longitudinal = [longitudinal_modes(phonon, modes, one) for one in (np.eye(3) if directions is None else directions)]
         if modes.epsilon_static is None:
             logger.warning("a polar mode has an imaginary frequency, so there are no static dielectric tensor and no spectrum")
         else:
-            optics = settings.spectrum
-            spectrum = optical_spectrum(
-                modes, optics.damping, np.array(optics.polarizations), optics.max_wavenumber, optics.spacing
-            )
-    bands = None if settings.bands is None else phonon_bands(phonon, settings.bands.path, settings.bands.points)
-    return PhononResults(phonon, modes, longitudinal, spectrum, bands, dict(meta or {}))
+            polarizations = np.array(optics.polarizations)
+            spectrum = optical_spectrum(modes, optics.damping, polarizations, optics.max_wavenumber, optics.spacing)
+    lines = None if bands is None else phonon_bands(phonon, bands.path, bands.points)
+    return PhononResults(phonon, modes, longitudinal, spectrum, lines, dict(meta or {}))
 
 
 def _warn_of_instability(modes: GammaModes) -> None:

@@ -79,7 +79,7 @@ def compute(config: PhononConfig, progress: Progress = iter) -> tuple[PhononResu
     phonon = make_phonon(atoms, config.supercell, config.primitive, config.symmetry_tolerance)
     meta |= _add_forces(phonon, config, calculator, progress)
     born = _born(phonon, atoms, config, model, device)
-    return analyse(phonon, born, config, meta), atoms
+    return analyse(phonon, born, np.array(config.directions), config.bands, config.spectrum, meta), atoms
 
 
 def run(config: PhononConfig, progress: Progress = iter) -> PhononResults:

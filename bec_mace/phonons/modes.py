@@ -131,7 +131,7 @@ class GammaModes:
         Raises:
             PhononError: There is no Z*.
         """
-        return np.asarray(np.einsum("jab,mjb->ma", self._charges().charges, self.displacements))
+        return np.asarray(np.einsum("jab,mjb->ma", self.known_born.charges, self.displacements))
 
     @cached_property
     def charges(self) -> np.ndarray:
@@ -168,9 +168,15 @@ class GammaModes:
         """Equation (4), of shape (3, 3); None where a polar mode is unstable, for then there is no static response."""
         if (self.eigenvalues[self.is_polar] <= 0).any():
             return None
-        return np.asarray(self._charges().epsilon + self.contributions.sum(axis=0))
+        return np.asarray(self.known_born.epsilon + self.contributions.sum(axis=0))
 
-    def _charges(self) -> BornCharges:
+    @property
+    def known_born(self) -> BornCharges:
+        """Z* and dielectric tensor.
+
+        Raises:
+            PhononError: There are none.
+        """
         if self.born is None:
             raise PhononError("there is no Z*, so modes have no charges; name a model or a BORN file under charges")
         return self.born
@@ -205,14 +211,16 @@ def longitudinal_modes(phonon: Any, modes: GammaModes, direction: np.ndarray) ->
     """Frequencies for a wavevector that goes to zero along a direction, and its pairs of transverse and longitudinal modes.
 
     Args:
-        phonon: With force constants and ``nac_params``.
+        phonon: With force constants.
         modes: From :func:`gamma_modes`, with Z*.
         direction: Cartesian, of shape (3,), of any length.
     """
     unit = np.asarray(direction, dtype=np.float64) / np.linalg.norm(direction)
+    if phonon.nac_params is None:
+        modes.known_born.apply(phonon)
     frequencies = to_frequencies(np.linalg.eigvalsh(dynamical_matrix(phonon, unit)))
     squares, strengths = _polar_levels(modes, unit)
-    screened = modes.field_factor / float(unit @ modes._charges().epsilon @ unit)
+    screened = modes.field_factor / float(unit @ modes.known_born.epsilon @ unit)
     coupling = np.sqrt(np.outer(strengths, strengths))
     lifted = to_frequencies(np.linalg.eigvalsh(np.diag(squares) + screened * coupling)) if len(squares) else np.zeros(0)
     # The frequencies are phonopy's; the small matrix only tells which of them are longitudinal.
