@@ -26,6 +26,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from bec_mace.config.phonons import PhononConfig
 from bec_mace.config.schema import save_config
+from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.devices import DTYPES, find_device
 from bec_mace.dynamics.potential import build_calculator
 from bec_mace.dynamics.structure import read_structure
@@ -61,6 +62,10 @@ def compute(config: PhononConfig, progress: Progress = iter) -> tuple[PhononResu
     """
     phonopy_module()
     atoms = read_structure(config.structure)
+    if atoms.info.get(TOTAL_CHARGE):
+        raise PhononError(
+            f"{config.structure}: the cell has a charge of {atoms.info[TOTAL_CHARGE]:g} e; phonons need a neutral one"
+        )
     device = find_device(config.device, PhononError)
     model = _load(config.potential.model, device, config)
     calculator = _calculator(config, model, device)

@@ -143,12 +143,20 @@ def add_force_sets(phonon: Any, path: str | Path) -> int:
     parse = phonopy_module("phonopy.file_IO").parse_FORCE_SETS
     with explained(f"{path}: cannot be read as FORCE_SETS of phonopy"):
         dataset = parse(filename=str(path))
-    first = dataset["first_atoms"][0]["forces"] if "first_atoms" in dataset else dataset["forces"][0]
-    _check_number(path, len(first), phonon)
-    phonon.dataset = dataset
+    n_atoms = len(phonon.supercell)
+    if "first_atoms" in dataset:
+        number = len(dataset["first_atoms"])
+        _check_number(path, dataset["natom"], phonon)
+    else:
+        # Displacements of all atoms at once: lines of numbers, which the supercell makes into structures.
+        number, rest = divmod(len(dataset["forces"]), n_atoms)
+        if rest:
+            raise PhononError(f"{path}: {len(dataset['forces'])} lines are no multiple of the {n_atoms} atoms of the supercell")
+        dataset = {name: np.reshape(values, (number, n_atoms, 3)) for name, values in dataset.items()}
     with explained(f"{path}: phonopy cannot make force constants of it; does it belong to this structure and supercell?"):
+        phonon.dataset = dataset
         _produce(phonon)
-    return len(dataset["first_atoms"]) if "first_atoms" in dataset else len(dataset["forces"])
+    return number
 
 
 def add_force_constants(phonon: Any, path: str | Path) -> None:
@@ -183,7 +191,9 @@ def _produce(phonon: Any) -> None:
     """Force constants with translational and permutation symmetry, as phonopy makes them by default."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+        # Displacements of all atoms at once are fitted, which phonopy's own finite differences cannot do.
+        fit = "symfc" if "displacements" in phonon.dataset else None
+        phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False, fc_calculator=fit)
         phonon.symmetrize_force_constants(show_drift=False)
 
 

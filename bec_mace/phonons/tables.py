@@ -92,14 +92,14 @@ def to_dict(results: PhononResults) -> dict[str, Any]:
 def describe(results: PhononResults) -> Iterator[str]:
     """Yield what a user wants to see, line by line."""
     modes, born = results.modes, results.modes.born
-    cell = f"{len(modes.symbols)} atoms in the primitive cell, {results.meta.get('supercell_atoms', '?')} in the supercell"
-    yield f"{cell}; force constants from {results.meta.get('forces', 'elsewhere')}"
+    cell = f"{len(modes.symbols)} atoms in the primitive cell, {len(results.phonon.supercell)} in the supercell"
+    yield f"{cell}; force constants from {results.meta['forces']}" if "forces" in results.meta else cell
     if born is not None:
         yield f"Z* and dielectric tensor from {born.source}; symmetry changes Z* by up to {born.change:.2g} e"
         yield from _charge_lines(modes)
     yield f"{'THz':>9}{'cm^-1':>9}  {'times':<6}{'irrep':<7}" + ("mode charge (e)   share of eps(0)" if born else "")
     for level in modes.levels:
-        frequency = float(modes.frequencies[level].mean())
+        frequency = round(float(modes.frequencies[level].mean()), 4) + 0.0
         name = "acoustic" if modes.is_acoustic[level[0]] else modes.labels[level[0]] or "-"
         line = f"{frequency:9.3f}{frequency * CM_PER_THZ:9.1f}  {len(level):<6}{name:<7}"
         if born is not None and modes.is_polar[level].any():

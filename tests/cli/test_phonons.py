@@ -79,7 +79,11 @@ def test_a_calculator_relaxes_and_a_model_gives_charges(run, tmp_path):
 def test_mistakes_are_one_sentence(run, salt, tmp_path, model_path):
     pytest.importorskip("phonopy")
     config = config_of(salt, tmp_path)
+    charged = rock_salt(symbols=("C", "O"))
+    charged.info["total_charge"] = 1.0
+    charged.write(tmp_path / "charged.extxyz")
     for change, words in (
+        ("structure=charged.extxyz", "the cell has a charge of 1 e; phonons need a neutral one"),
         ("supercell=[1, 1, 1]", "is of a supercell of 64 atoms, and the supercell of this structure has 8"),
         ("structure=none", "none: no such file"),
         ("bands.path=GQ", "bands.path: GQ is no path of this lattice"),

@@ -14,7 +14,12 @@ from bec_mace.testing.small_models import make_model
 
 pytest.importorskip("phonopy")
 
-from phonopy.file_IO import parse_BORN, write_FORCE_CONSTANTS, write_force_constants_to_hdf5
+from phonopy.file_IO import (
+    parse_BORN,
+    write_FORCE_CONSTANTS,
+    write_force_constants_to_hdf5,
+    write_FORCE_SETS,
+)
 
 from bec_mace.phonons import (
     add_force_constants,
@@ -111,6 +116,21 @@ def test_force_constants_in_files_are_those_of_force_sets(salt, tmp_path):
         phonon = make_phonon(to_ase(salt.unitcell), [2, 2, 2])
         add_force_constants(phonon, tmp_path / name)
         assert gamma_modes(phonon).frequencies[3:] == pytest.approx(exact[3:], abs=1e-6)
+
+
+def test_displacements_of_all_atoms_are_fitted(tmp_path):
+    """FORCE_SETS of the second kind: random displacements with their forces."""
+    exact, other = make_phonon(rock_salt(), [1, 1, 1]), make_phonon(rock_salt(), [1, 1, 1])
+    add_forces(exact, CrystalSprings(), 1e-3)
+    other.generate_displacements(distance=1e-3, number_of_snapshots=4, random_seed=3)
+    calculator = CrystalSprings()
+    other.forces = [calculator.get_property("forces", to_ase(cell)) for cell in other.supercells_with_displacements]
+    write_FORCE_SETS(other.dataset, filename=str(tmp_path / "FORCE_SETS"))
+    phonon = make_phonon(rock_salt(), [1, 1, 1])
+    assert add_force_sets(phonon, tmp_path / "FORCE_SETS") == 4
+    assert gamma_modes(phonon).frequencies == pytest.approx(gamma_modes(exact).frequencies, abs=0.01)
+    with pytest.raises(PhononError, match="32 lines are no multiple of the 64 atoms of the supercell"):
+        add_force_sets(make_phonon(rock_salt(), [2, 2, 2]), tmp_path / "FORCE_SETS")
 
 
 def test_forces_of_our_own_potential():
