@@ -79,6 +79,7 @@ def test_a_calculator_relaxes_and_a_model_gives_charges(run, tmp_path):
 def test_mistakes_are_one_sentence(run, salt, tmp_path, model_path):
     pytest.importorskip("phonopy")
     config = config_of(salt, tmp_path)
+    charges = save_model(make_model(("dipole",)), tmp_path / "charges")
     charged = rock_salt(symbols=("C", "O"))
     charged.info["total_charge"] = 1.0
     charged.write(tmp_path / "charged.extxyz")
@@ -89,6 +90,9 @@ def test_mistakes_are_one_sentence(run, salt, tmp_path, model_path):
         ("bands.path=GQ", "bands.path: GQ is no path of this lattice"),
         ("charges={model: nowhere}", "nowhere"),
         (f"potential={model_path}", "element"),
+        (f"potential={charges}", "has no energy head (dipole); give it as `charges`, beside another potential"),
+        ("potential={mace: nowhere.model}", "potential.mace: nowhere.model: no such file"),
+        ("potential={force_constants: nowhere}", "nowhere: cannot be read as force constants of phonopy"),
     ):
         result = run("phonons", config, "--set", change, "--set", f"output=out_{len(words)}")
         assert result.exit_code == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr

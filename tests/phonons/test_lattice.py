@@ -31,6 +31,7 @@ from bec_mace.phonons import (
     make_phonon,
     phonon_bands,
     relax,
+    relaxation,
     symmetrise,
     write_born,
 )
@@ -176,12 +177,14 @@ def test_bands(salt, files):
         phonon_bands(salt, "G")
 
 
-def test_relaxation_finds_the_length_of_springs_and_keeps_symmetry():
+def test_relaxation_finds_the_length_of_springs_and_keeps_symmetry(monkeypatch):
     start = rock_salt(length=1.03 * LENGTH)
-    start.positions[4:] += 0.0
     found = relax(start, CrystalSprings(), with_cell=True, max_force=1e-4)
     assert found.cell.array == pytest.approx(2 * LENGTH * np.eye(3), abs=1e-4) and found.calc is None
     assert start.cell[0, 0] == pytest.approx(2.06 * LENGTH)
+    monkeypatch.setattr(relaxation, "_MOST_STEPS", 1)
+    with pytest.raises(PhononError, match="relax: the forces are still above 1e-09 eV/Å after 1 steps"):
+        relax(start, CrystalSprings(), with_cell=True, max_force=1e-9)
     held = relax(start, CrystalSprings(), max_force=1e-4)
     assert held.cell.array == pytest.approx(start.cell.array) and held.positions == pytest.approx(start.positions)
 

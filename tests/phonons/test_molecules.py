@@ -9,7 +9,7 @@ from ase.vibrations import Infrared
 
 from bec_mace import BECCalculator
 from bec_mace.errors import PhononError
-from bec_mace.phonons import relax_molecule, vibrations
+from bec_mace.phonons import molecules, relax_molecule, vibrations
 from bec_mace.phonons.lattice import THZ
 from bec_mace.phonons.molecules import DEBYE2, KM_MOL, to_dict, write_csv
 from bec_mace.phonons.optics import CM_PER_THZ
@@ -86,13 +86,16 @@ def test_rotation_changes_nothing(calculator, triangle):
     assert other.intensities_km_mol == pytest.approx(one.intensities_km_mol, rel=1e-3)
 
 
-def test_a_stretched_molecule_is_relaxed_or_warned_of(calculator, triangle, caplog):
+def test_a_stretched_molecule_is_relaxed_or_warned_of(calculator, triangle, caplog, monkeypatch):
     stretched = triangle.copy()
     stretched.positions *= 1.1
     found = vibrations(stretched, calculator)
     assert "the largest force is" in caplog.text and found.largest_force > 0.1 and len(found.wavenumbers) == 3
     relaxed = relax_molecule(stretched, calculator, 1e-6)
     assert relaxed.get_all_distances() == pytest.approx(triangle.get_all_distances(), abs=1e-5)
+    monkeypatch.setattr(molecules, "_MOST_STEPS", 1)
+    with pytest.raises(PhononError, match="the forces are still above 1e-06 eV/Å after 1 steps; raise --max-force"):
+        relax_molecule(stretched, calculator, 1e-6)
     assert stretched.get_distance(0, 1) == pytest.approx(1.32) and relaxed.calc is None
 
 
