@@ -50,6 +50,8 @@ DEGENERATE = 1e-3
 """Frequencies closer than this are one level, in THz."""
 _POLAR = 1e-4
 """A mode with less than this share of the largest |p|^2 is not polar."""
+_SAME_CHARGES = 0.05
+"""How far frequencies may be off because of modes that are hardly polar, in THz."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,9 @@ def longitudinal_modes(phonon: Any, modes: GammaModes, direction: np.ndarray) ->
         phonon: With force constants.
         modes: From :func:`gamma_modes`, with Z*.
         direction: Cartesian, of shape (3,), of any length.
+
+    Raises:
+        PhononError: There is no Z*, or phonopy has another.
     """
     unit = np.asarray(direction, dtype=np.float64) / np.linalg.norm(direction)
     if phonon.nac_params is None:
@@ -224,7 +229,13 @@ def longitudinal_modes(phonon: Any, modes: GammaModes, direction: np.ndarray) ->
     coupling = np.sqrt(np.outer(strengths, strengths))
     lifted = to_frequencies(np.linalg.eigvalsh(np.diag(squares) + screened * coupling)) if len(squares) else np.zeros(0)
     # The frequencies are phonopy's; the small matrix only tells which of them are longitudinal.
-    nearest = [frequencies[np.argmin(np.abs(frequencies - one))] for one in lifted]
+    nearest = np.array([frequencies[np.argmin(np.abs(frequencies - one))] for one in lifted])
+    difference = float(np.abs(nearest - lifted).max(initial=0.0))
+    if difference > _SAME_CHARGES:
+        raise PhononError(
+            f"phonopy's longitudinal frequencies are {difference:.2g} THz off those of these charges; it has others: "
+            "apply the charges to it, born.apply(phonon)"
+        )
     pairs = np.array([to_frequencies(squares), nearest]).T.reshape(-1, 2)
     return LongitudinalModes(direction=unit, frequencies=frequencies, pairs=pairs)
 

@@ -65,6 +65,11 @@ def test_rock_salt_of_springs(springs):
         found = longitudinal_modes(phonon, modes, np.array(direction))
         assert found.pairs == pytest.approx(np.array([[transverse, longitudinal]]), abs=2e-4)
         assert np.linalg.norm(found.direction) == pytest.approx(1)
+    phonon.nac_params["born"][:] *= 1.1
+    phonon.nac_params = phonon.nac_params
+    with pytest.raises(PhononError, match="THz off those of these charges; it has others"):
+        longitudinal_modes(phonon, modes, np.array([1, 0, 0]))
+    born.apply(phonon)
     static = EPSILON + 4 * np.pi * COULOMB_CONSTANT * Q**2 / (2 * STIFFNESS * volume)
     assert modes.epsilon_static == pytest.approx(static * np.eye(3), rel=1e-4, abs=1e-9)
     # In the mode the ions move in the ratio of the other's mass: Z_mode = q (1/m1 + 1/m2) / sqrt(1/m1^2 + 1/m2^2).
