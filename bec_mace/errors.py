@@ -41,3 +41,7 @@ class FileError(BecMaceError):
 
 class DynamicsError(BecMaceError):
     """A molecular dynamics run cannot start, cannot be resumed, or has gone wrong."""
+
+
+class PhononError(BecMaceError):
+    """Phonons or molecular vibrations cannot be computed."""

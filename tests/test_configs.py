@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.schema import load_config
 from bec_mace.data import read_frames
 from bec_mace.data.reading import expand
@@ -16,8 +17,9 @@ from bec_mace.errors import DataError
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))
 DYNAMICS = [path for path in ALL if "ensemble" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+PHONONS = [path for path in ALL if "supercell" in yaml.safe_load(path.read_text(encoding="utf-8"))]
 KERNELS = [path for path in ALL if yaml.safe_load(path.read_text(encoding="utf-8")).get("model", {}).get("kind") == "kernel"]
-CONFIGS = [path for path in ALL if path not in DYNAMICS + KERNELS]
+CONFIGS = [path for path in ALL if path not in DYNAMICS + KERNELS + PHONONS]
 N_FRAMES = 2
 
 
@@ -147,3 +149,13 @@ def test_steps_can_be_integrated(tmp_path):
 def test_there_is_a_quickstart_on_included_data():
     config = load_config(ROOT / "configs" / "quickstart.yaml")
     assert str(config.data.train).startswith("bec_mace:")
+
+
+@pytest.mark.parametrize("path", PHONONS, ids=lambda path: path.stem)
+def test_a_phonon_config_runs(path, tmp_path):
+    pytest.importorskip("phonopy")
+    from bec_mace.phonons import run
+
+    assert load_phonon_config(path).output == Path("runs") / path.stem
+    results = run(load_phonon_config(path, [f"output={tmp_path / 'out'}", "bands.points=20"]))
+    assert results.spectrum is not None and (tmp_path / "out" / "phonons.json").is_file()

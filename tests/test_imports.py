@@ -35,6 +35,7 @@ RANK = {
     "integrations": 8,
     "spectra": 9,
     "dynamics": 10,
+    "phonons": 11,
     "testing": 11,
     "cli": 12,
     "__main__": 13,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.schema import load_config
 from bec_mace.dynamics import load_md_config
 
@@ -96,7 +97,7 @@ def test_block_runs(block, clone, environment):
 def test_yaml_is_a_configuration(block, tmp_path):
     path = tmp_path / "readme.yaml"
     path.write_text(block.code, encoding="utf-8")
-    load = load_md_config if "ensemble:" in block.code else load_config
+    load = load_md_config if "ensemble:" in block.code else load_phonon_config if "supercell:" in block.code else load_config
     load(path)
 
 

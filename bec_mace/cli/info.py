@@ -66,12 +66,14 @@ def describe_predictions(target: str) -> Iterator[str]:
 
 
 def _checked_config(path: str) -> str:
-    """A configuration of training or, where it names an ensemble, of dynamics, with all defaults."""
+    """A configuration of training, of dynamics where it names an ensemble, of phonons where a supercell, with all defaults."""
     from bec_mace.config.document import read_document
+    from bec_mace.config.phonons import load_phonon_config
     from bec_mace.config.schema import format_config, load_config
     from bec_mace.dynamics import load_md_config
 
-    load = load_md_config if "ensemble" in read_document(path).values else load_config
+    keys = read_document(path).values
+    load = load_md_config if "ensemble" in keys else load_phonon_config if "supercell" in keys else load_config
     return format_config(load(path))
 
 

@@ -9,9 +9,11 @@ from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
 from bec_mace.cli.md import md_command
+from bec_mace.cli.phonons import phonons_command
 from bec_mace.cli.predict import predict_command
 from bec_mace.cli.spectrum import spectrum_command
 from bec_mace.cli.train import train_command
+from bec_mace.cli.vibrations import vibrations_command
 from bec_mace.outside import trust
 from bec_mace.version import __version__
 
@@ -31,5 +33,15 @@ def main(debug: bool, modules: tuple[str, ...]) -> None:
     trust(modules)
 
 
-for _command in (train_command, combine_command, md_command, evaluate_command, predict_command, info_command, spectrum_command):
+for _command in (
+    train_command,
+    combine_command,
+    md_command,
+    evaluate_command,
+    predict_command,
+    info_command,
+    spectrum_command,
+    phonons_command,
+    vibrations_command,
+):
     main.add_command(_command)
