@@ -8,6 +8,7 @@ from bec_mace.cli.combine import combine_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
+from bec_mace.cli.ipi import ipi_command
 from bec_mace.cli.md import md_command
 from bec_mace.cli.predict import predict_command
 from bec_mace.cli.spectrum import spectrum_command
@@ -31,5 +32,14 @@ def main(debug: bool, modules: tuple[str, ...]) -> None:
     trust(modules)
 
 
-for _command in (train_command, combine_command, md_command, evaluate_command, predict_command, info_command, spectrum_command):
+for _command in (
+    train_command,
+    combine_command,
+    md_command,
+    evaluate_command,
+    predict_command,
+    info_command,
+    spectrum_command,
+    ipi_command,
+):
     main.add_command(_command)
