@@ -24,5 +24,8 @@ BOLTZMANN = 8.617333262145e-5
 PLANCK = 4.135667696923859
 """The Planck constant h, in eV fs; h c times a wavenumber in cm^-1 is an energy."""
 
+TO_ATOMIC = {"e": 1.0, "e Å": 1.0 / BOHR, "Å^3": 1.0 / BOHR**3, "1": 1.0}
+"""What a value in a unit of the package is multiplied by to be in atomic units."""
+
 BASE_UNITS = {"length": "Å", "energy": "eV", "charge": "e"}
 """The units of the package, as written into files that leave it."""

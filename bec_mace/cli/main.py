@@ -8,6 +8,7 @@ from bec_mace.cli.combine import combine_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
+from bec_mace.cli.ipi import ipi_command
 from bec_mace.cli.md import md_command
 from bec_mace.cli.phonons import phonons_command
 from bec_mace.cli.predict import predict_command
@@ -43,5 +44,6 @@ for _command in (
     spectrum_command,
     phonons_command,
     vibrations_command,
+    ipi_command,
 ):
     main.add_command(_command)

@@ -53,6 +53,7 @@ def _ensemble(value: Any) -> Any:
 
 Vector = Annotated[list[float], BeforeValidator(_vector)]
 Importable = Annotated[str | None, BeforeValidator(_object)]
+Counts = Annotated[list[int], BeforeValidator(_counts)]
 EnsembleName = Annotated[str, BeforeValidator(_ensemble)]
 
 
@@ -185,9 +186,7 @@ class MDConfig(Section):
         "bec_mace:NAME of an included data set, or a run folder of bec-mace md, of which the "
         "last positions and velocities are taken.",
     )
-    repeat: Annotated[list[int], BeforeValidator(_counts)] = Field(
-        default=[1, 1, 1], description="Supercell: number of copies along each lattice vector."
-    )
+    repeat: Counts = Field(default=[1, 1, 1], description="Supercell: number of copies along each lattice vector.")
     potential: PotentialConfig = Field(description="Energy and forces: a model, mace or any ASE calculator.")
     charges: str | None = Field(
         default=None, description="Model for Z*: file, run folder or name. Null: the potential where it is one of ours."

@@ -242,7 +242,7 @@ def read_config(
     cross_check: Callable[[Mapping[str, Any]], list[Mistake]],
     example: str = "'data:', 'model:' and 'training:'",
 ) -> Schema:
-    """Read and check a configuration file of any schema that has the key ``output``.
+    """Read and check a configuration file of any schema; the key ``output`` where it has one is by default runs/ and the name.
 
     Args:
         path: The YAML file.
@@ -256,7 +256,8 @@ def read_config(
     """
     document = read_document(path, example)
     apply_overrides(document, overrides)
-    values = {"output": f"runs/{Path(path).stem}", **document.values}
+    output = {"output": f"runs/{Path(path).stem}"} if "output" in schema.model_fields else {}
+    values = {**output, **document.values}
     import_outside_heads(values)
     mistakes = list(document.mistakes)
     config: Schema | None = None

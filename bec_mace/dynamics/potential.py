@@ -17,7 +17,7 @@ from bec_mace.devices import DTYPES, find_device
 from bec_mace.electric_field import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
 from bec_mace.errors import DynamicsError, ModelError
 from bec_mace.integrations.ase import BECCalculator
-from bec_mace.models import load_model
+from bec_mace.models import PolarizationModel, load_model
 from bec_mace.outside import import_object
 
 Z = "born_effective_charges"
@@ -125,12 +125,7 @@ def build_potential(config: MDConfig) -> Potential:
     options: dict[str, Any] = {"electric_field": field, "device": device, "dtype": config.precision}
     inner: BaseCalculator
     if config.potential.model is not None:
-        model = load_model(config.potential.model, device, DTYPES[config.precision])
-        if "energy" not in model.provides:
-            raise DynamicsError(
-                f"potential: the model {config.potential.model} has no energy head "
-                f"({', '.join(model.heads)}); give it as `charges`, beside another potential"
-            )
+        model = load_potential(config.potential.model, device, config.precision)
         if config.charges is None and Z in model.provides:
             return Potential(BECCalculator(model, **options))
         inner = BECCalculator(model, device=device, dtype=config.precision)
@@ -148,6 +143,22 @@ def build_potential(config: MDConfig) -> Potential:
             "name a model under charges"
         )
     return Potential(inner)
+
+
+def load_potential(name: str, device: str, precision: str) -> PolarizationModel:
+    """Load a model that gives energies.
+
+    Raises:
+        DynamicsError: It gives none.
+        ModelError: There is no such model.
+    """
+    model = load_model(name, device, DTYPES[precision])
+    if "energy" not in model.provides:
+        raise DynamicsError(
+            f"potential: the model {name} has no energy head ({', '.join(model.heads)}); give it as `charges`, beside another "
+            "potential"
+        )
+    return model
 
 
 def build_calculator(config: PotentialConfig, device: str, precision: str) -> BaseCalculator:

@@ -13,8 +13,9 @@ import numpy as np
 from ase import Atoms
 
 from bec_mace.data import Frame
+from bec_mace.data.formats import FORMATS, find_format
 from bec_mace.data.labels import TOTAL_CHARGE
-from bec_mace.data.reading import expand
+from bec_mace.data.reading import expand, read_atoms
 from bec_mace.dynamics.folder import STATE, read_state
 from bec_mace.errors import DataError, DynamicsError
 
@@ -62,7 +63,12 @@ def _read_file(text: str) -> Atoms:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of ASE's parsers
-            read: Any = ase.io.read(paths[0], index=index, do_not_split_by_at_sign=True)
+            found = find_format(paths[0])
+            read: Any
+            if found.output is FORMATS["i-PI trajectory"]:  # ASE would lose its cell and units
+                read = list(read_atoms(found))[index]
+            else:
+                read = ase.io.read(paths[0], index=index, do_not_split_by_at_sign=True)
     except (IndexError, StopIteration):
         raise DataError(f"{text}: there is no structure {index} in this file; they are counted from 0") from None
     except Exception as error:  # ASE's readers raise whatever their parsing meets

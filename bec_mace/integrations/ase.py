@@ -292,7 +292,7 @@ class BECCalculator(Calculator):
     def _evaluate(self, names: set[str], atoms: Atoms, field: np.ndarray | None) -> dict[str, Any]:
         """The properties, and what the field needs where it is not known yet, from one pass of the model or none."""
         news = field is not None and "field_forces" not in self._results
-        source = self._polarization(atoms) if news else None
+        source = source_of_polarization(self.model, bool(atoms.pbc.any())) if news else None
         if field is None or not news or not field.any():
             results = self._pass(names, atoms) if names else {}
             if news:
@@ -328,14 +328,6 @@ class BECCalculator(Calculator):
         self._familiarity.note(frame.atomic_numbers, result, "atoms")
         return to_results({name: result[name] for name in asked} | of_field)
 
-    def _polarization(self, atoms: Atoms) -> str | None:
-        """The model's property whose product with the field is the field's energy here; None where there is none."""
-        heads = [head for head in self.model.heads.values() if Z in head.provides]
-        if "polarization" in self.model.provides and all(head.row.conserves for head in heads):
-            return "polarization"
-        molecule = not atoms.pbc.any()
-        return "dipole" if molecule and all("dipole" in head.provides for head in heads) else None
-
     def _add_field(self, results: dict[str, Any], atoms: Atoms) -> None:
         """Add the field's share to what was found, and go on along the path if these atoms are new."""
         if "field_forces" in results:
@@ -350,6 +342,19 @@ class BECCalculator(Calculator):
             results["forces"] = results["forces"] + known["field_forces"]
         for name in {"energy", "free_energy"} & set(results):
             results[name] += energy
+
+
+def source_of_polarization(model: PolarizationModel, periodic: bool) -> str | None:
+    """The property whose product with the field is the field's energy; None where there is none.
+
+    Args:
+        model: Gives Z*.
+        periodic: Whether the structure is periodic in some direction.
+    """
+    heads = [head for head in model.heads.values() if Z in head.provides]
+    if "polarization" in model.provides and all(head.row.conserves for head in heads):
+        return "polarization"
+    return "dipole" if not periodic and all("dipole" in head.provides for head in heads) else None
 
 
 def to_results(output: Mapping[str, Any]) -> dict[str, Any]:
