@@ -46,7 +46,7 @@ def vibrations_command(
     device: str,
     precision: str,
 ) -> None:
-    """Harmonic frequencies and infrared intensities of the molecule in STRUCTURE.
+    """Harmonic frequencies and infrared intensities of the molecule in STRUCTURE; Raman too, with polarizabilities.
 
     STRUCTURE is FILE (its last structure) or FILE@INDEX in any format that ASE reads. Second derivatives are differences of
     forces; intensities come from Z* of the molecule at rest.
@@ -91,11 +91,13 @@ def vibrations_command(
 
 
 def _table(found: Vibrations) -> list[str]:
-    lines = [f"{'mode':>5}{'cm^-1':>11}{'km/mol':>12}{'D^2/(Å^2 u)':>14}"]
+    raman = found.raman
+    lines = [f"{'mode':>5}{'cm^-1':>11}{'km/mol':>12}{'D^2/(Å^2 u)':>14}" + (f"{'Å^4/u':>12}{'depol.':>8}" if raman else "")]
     for number, line in enumerate(found.wavenumbers):
         shown = f"{-line:.1f}i" if line < 0 else f"{line:.1f} "
         lines.append(
             f"{number + 1:>5}{shown:>11}{found.intensities_km_mol[number]:>12.2f}{found.intensities_debye[number]:>14.4f}"
+            + (f"{raman[0][number]:>12.3f}{raman[1][number]:>8.3f}" if raman else "")
         )
     dipole = "" if found.dipole_debye is None else f"dipole {found.dipole_debye:.3f} D, "
     lines.append(f"{dipole}zero-point energy {found.zero_point_energy:.4f} eV, largest force {found.largest_force:.2g} eV/Å")

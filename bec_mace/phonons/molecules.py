@@ -1,4 +1,4 @@
-r"""Harmonic vibrations of molecules and their infrared intensities, from forces and Z* of one calculator.
+r"""Harmonic vibrations of molecules with their infrared and Raman intensities, from one calculator.
 
 The Hessian :math:`H = -\partial F / \partial r` comes from central differences of forces; Z* at rest is one evaluation. With
 eigenvectors :math:`e_m` of :math:`H_{ij} / \sqrt{M_i M_j}` and :math:`U_{m,j} = e_{m,j} / \sqrt{M_j}`,
@@ -31,6 +31,7 @@ from ase.optimize import BFGS
 from bec_mace.errors import PhononError
 from bec_mace.phonons.lattice import THZ
 from bec_mace.phonons.optics import CM_PER_THZ
+from bec_mace.phonons.scattering import activities, along_modes
 from bec_mace.phonons.tables import write_rows
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Vibrations:
         charges: Z* at rest, of shape (n_atoms, 3, 3), in e.
         dipole: Dipole at rest, of shape (3,), in e Å; None where the calculator gives none.
         largest_force: At rest, in eV/Å.
+        raman_tensors: Derivatives of the polarizability, of shape (n_atoms, 3, 3, 3), in Å^2; None where there is none.
     """
 
     atoms: Atoms
@@ -64,6 +66,7 @@ class Vibrations:
     charges: np.ndarray
     dipole: np.ndarray | None
     largest_force: float
+    raman_tensors: np.ndarray | None = None
 
     @cached_property
     def wavenumbers(self) -> np.ndarray:
@@ -71,10 +74,21 @@ class Vibrations:
         return np.asarray(np.sign(self.eigenvalues) * np.sqrt(np.abs(self.eigenvalues)) * THZ * CM_PER_THZ)
 
     @cached_property
+    def displacements(self) -> np.ndarray:
+        """Eigenvectors over the roots of the masses, of shape (n_modes, n_atoms, 3), in u^(-1/2)."""
+        return np.asarray(self.eigenvectors / np.sqrt(self.atoms.get_masses())[None, :, None])
+
+    @cached_property
     def polarities(self) -> np.ndarray:
         """D mu / dQ, of shape (n_modes, 3), in e/u^(1/2); the sign of a mode is arbitrary."""
-        displacements = self.eigenvectors / np.sqrt(self.atoms.get_masses())[None, :, None]
-        return np.asarray(np.einsum("jab,mjb->ma", self.charges, displacements))
+        return np.asarray(np.einsum("jab,mjb->ma", self.charges, self.displacements))
+
+    @cached_property
+    def raman(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Raman activities in Å^4/u and depolarization ratios of all modes; None without a polarizability."""
+        if self.raman_tensors is None:
+            return None
+        return activities(along_modes(self.raman_tensors, self.displacements))
 
     @cached_property
     def intensities_km_mol(self) -> np.ndarray:
@@ -134,6 +148,7 @@ def vibrations(
         logger.warning("the largest force is %.3g eV/Å: vibrations are those of a molecule at rest; relax it first", force)
     charges = np.array(calculator.get_property(Z, moved), dtype=np.float64)
     dipole = np.array(calculator.get_property("dipole", moved)) if "dipole" in known else None
+    raman = np.array(calculator.get_property("raman_tensors", moved)) if "raman_tensors" in known else None
     hessian = _hessian(moved, calculator, displacement, progress)
     roots = np.repeat(np.sqrt(atoms.get_masses()), 3)
     weighted = hessian / np.outer(roots, roots)
@@ -146,6 +161,7 @@ def vibrations(
         charges=charges,
         dipole=dipole,
         largest_force=force,
+        raman_tensors=raman,
     )
 
 
@@ -174,21 +190,22 @@ def relax_molecule(atoms: Atoms, calculator: BaseCalculator, max_force: float = 
 def write_csv(found: Vibrations, path: str | Path) -> None:
     """Write a table of lines, complete or not at all; imaginary frequencies are negative."""
     names = ["mode", "wavenumber_cm-1", "intensity_km/mol", "intensity_D2/(A2 u)"]
-    numbers = range(1, len(found.wavenumbers) + 1)
-    write_rows(
-        Path(path), names, zip(numbers, found.wavenumbers, found.intensities_km_mol, found.intensities_debye, strict=True)
-    )
+    columns = [found.wavenumbers, found.intensities_km_mol, found.intensities_debye]
+    if found.raman is not None:
+        names += ["raman_activity_A4/u", "depolarization_ratio"]
+        columns += list(found.raman)
+    write_rows(Path(path), names, zip(range(1, len(found.wavenumbers) + 1), *columns, strict=True))
 
 
 def to_dict(found: Vibrations) -> dict[str, Any]:
     """Everything as what JSON can hold: lines with their displacements, Z*, dipole."""
-    masses = np.sqrt(found.atoms.get_masses())[None, :, None]
     lines = zip(
         found.wavenumbers,
         found.intensities_km_mol,
         found.intensities_debye,
         found.polarities,
-        found.eigenvectors / masses,
+        found.displacements,
+        _raman_lines(found),
         strict=True,
     )
     return {
@@ -205,10 +222,21 @@ def to_dict(found: Vibrations) -> dict[str, Any]:
                 "intensity_D2/(Å2 u)": float(debye),
                 "dipole_derivative_e/u^(1/2)": polarity.tolist(),
                 "displacements_u^(-1/2)": displacements.tolist(),
+                **scattered,
             }
-            for wavenumber, absolute, debye, polarity, displacements in lines
+            for wavenumber, absolute, debye, polarity, displacements, scattered in lines
         ],
     }
+
+
+def _raman_lines(found: Vibrations) -> list[dict[str, float]]:
+    """What the lines scatter; nothing without a polarizability."""
+    if found.raman is None:
+        return [{}] * len(found.wavenumbers)
+    return [
+        {"raman_activity_Å4/u": float(activity), "depolarization_ratio": float(ratio)}
+        for activity, ratio in zip(*found.raman, strict=True)
+    ]
 
 
 def _hessian(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.vibrations import Infrared
+from scipy.spatial.transform import Rotation
 
 from bec_mace import BECCalculator
 from bec_mace.errors import PhononError
@@ -14,6 +15,7 @@ from bec_mace.phonons.lattice import THZ
 from bec_mace.phonons.molecules import DEBYE2, KM_MOL, to_dict, write_csv
 from bec_mace.phonons.optics import CM_PER_THZ
 from bec_mace.phonons.plots import plot_lines
+from bec_mace.phonons.scattering import activities
 from bec_mace.testing.small_models import make_model
 from tests.dynamics.springs import Springs
 
@@ -131,3 +133,37 @@ def test_what_has_no_vibrations(calculator, triangle):
     triangle.pbc = False
     with pytest.raises(PhononError, match="a force is not finite"):
         vibrations(triangle, ChargedSprings(length=1.2, good=3))
+
+
+def test_raman_activities_against_polarizabilities_of_displaced_molecules(triangle, tmp_path):
+    """Along each mode the model's polarizability is differentiated; an orientational average by quadrature gives activities."""
+    model = make_model(("dipole", "polarizability"))
+    calculator = BECCalculator(model, base=Springs(stiffness=4.0, length=1.2), dtype="float64")
+    found = vibrations(triangle, calculator)
+    derivatives = []
+    for mode in found.displacements:
+        ends = []
+        for sign in (1, -1):
+            moved = triangle.copy()
+            moved.positions += sign * 1e-4 * mode
+            ends.append(calculator.get_property("polarizability", moved))
+        derivatives.append((ends[0] - ends[1]) / 2e-4)
+    expected, ratios = activities(np.array(derivatives))
+    assert found.raman[0] == pytest.approx(expected, rel=1e-5) and found.raman[0].max() > 0.1
+    assert found.raman[1] == pytest.approx(ratios, abs=1e-6)
+    turns = Rotation.random(20000, rng=1).as_matrix()
+    for tensor, activity, ratio in zip(derivatives, expected, ratios, strict=True):
+        turned = np.einsum("kab,bc,kdc->kad", turns, tensor, turns)
+        polarized, crossed = np.mean(turned[:, 2, 2] ** 2), np.mean(turned[:, 0, 2] ** 2)
+        assert 45 * (polarized + crossed) == pytest.approx(activity, rel=0.03)
+        assert crossed / polarized == pytest.approx(ratio, rel=0.05)
+    write_csv(found, tmp_path / "lines.csv")
+    rows = np.genfromtxt(tmp_path / "lines.csv", delimiter=",", names=True)
+    assert rows["raman_activity_A4u"] == pytest.approx(expected, rel=1e-5)
+    assert to_dict(found)["lines"][1]["depolarization_ratio"] == pytest.approx(ratios[1], abs=1e-6)
+
+
+def test_a_vibration_without_a_mean_is_depolarized():
+    shear = np.array([[[0, 1, 0], [1, 0, 0], [0, 0, 0]], np.eye(3), np.zeros((3, 3))], dtype=float)
+    activity, ratio = activities(shear)
+    assert activity == pytest.approx([21, 45, 0]) and ratio == pytest.approx([0.75, 0, 0])

@@ -1,0 +1,41 @@
+r"""Raman scattering of vibrations, from the derivatives of a polarizability along them.
+
+With :math:`\alpha' = d\alpha / dQ` of a normal mode, its mean :math:`a' = \operatorname{tr} \alpha' / 3` and its anisotropy
+
+.. math:: \gamma'^2 = \tfrac12 \left[ (\alpha'_{xx} - \alpha'_{yy})^2 + (\alpha'_{yy} - \alpha'_{zz})^2
+          + (\alpha'_{zz} - \alpha'_{xx})^2 \right] + 3 (\alpha'^2_{xy} + \alpha'^2_{yz} + \alpha'^2_{zx}) ,
+
+the activity of a gas of molecules is :math:`45 a'^2 + 7 \gamma'^2`, and what is scattered of plane polarized light has the
+depolarization ratio :math:`3 \gamma'^2 / (45 a'^2 + 4 \gamma'^2)`: 3/4 where a' vanishes.
+
+Source: D. Porezag and M. R. Pederson, Phys. Rev. B 54, 7830 (1996), equations 9 to 11.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def along_modes(tensors: np.ndarray, displacements: np.ndarray) -> np.ndarray:
+    """Derivatives of the polarizability along modes, of shape (n_modes, 3, 3), in Å^2/u^(1/2).
+
+    Args:
+        tensors: Raman tensors of the atoms, of shape (n_atoms, 3, 3, 3), displacement last, in Å^2.
+        displacements: Of the modes, over the roots of the masses, of shape (n_modes, n_atoms, 3), in u^(-1/2).
+    """
+    return np.asarray(np.einsum("jabc,mjc->mab", tensors, displacements))
+
+
+def activities(derivatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Raman activities in Å^4/u and depolarization ratios of modes; see the module.
+
+    Args:
+        derivatives: Of the polarizability, of shape (n_modes, 3, 3), in Å^2/u^(1/2).
+    """
+    mean = np.trace(derivatives, axis1=1, axis2=2) / 3
+    x, y, z = (derivatives[:, a, a] for a in range(3))
+    anisotropy = 0.5 * ((x - y) ** 2 + (y - z) ** 2 + (z - x) ** 2)
+    anisotropy = anisotropy + 3 * (derivatives[:, 0, 1] ** 2 + derivatives[:, 1, 2] ** 2 + derivatives[:, 2, 0] ** 2)
+    polarized = 45 * mean**2 + 4 * anisotropy
+    ratios = np.divide(3 * anisotropy, polarized, out=np.zeros_like(polarized), where=polarized > 0)
+    return polarized + 3 * anisotropy, ratios
