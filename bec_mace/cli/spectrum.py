@@ -101,6 +101,8 @@ def spectrum_options(command: Command) -> Command:
     show_default=True,
     help="Least prominence of a listed peak, as a share of the highest.",
 )
+@click.option("--raman", is_flag=True, help="The Raman spectrum instead, of trajectories, with --model.")
+@click.option("--laser", type=float, metavar="NM", help="Wavelength of the laser for --raman; without it spectra are reduced.")
 @spectrum_options
 @reading_options
 @computing_options
@@ -111,6 +113,8 @@ def spectrum_command(
     plot_file: Path | None,
     reference: Path | None,
     prominence: float,
+    raman: bool,
+    laser: float | None,
     model: str | None,
     time_step: float | None,
     velocity_unit: str | None,
@@ -130,6 +134,9 @@ def spectrum_command(
     n_alpha   refractive index x absorption coefficient, in cm^-1, with standard error over blocks and over runs
     epsilon   imaginary and real part (Kramers-Kronig) of the dielectric function
     shares    of n_alpha by pair of elements; they sum to it
+
+    With --raman: polarized (VV) and depolarized (VH) scattering, isotropic and anisotropic parts, from the polarizability
+    of every frame.
     """  # noqa: D301 - click wants the control character
     check_outputs(
         [text for text in (*runs, model, reference) if text is not None],
@@ -138,7 +145,17 @@ def spectrum_command(
         plot=(plot_file, PICTURES, "a picture"),
         **{"save-currents": (currents_file, CURRENTS, "currents")},
     )
+    if raman and (model is None or currents_file is not None or reference is not None or velocity_unit is not None):
+        raise SpectrumError("--raman: takes trajectories and --model, and no --reference, --save-currents or --velocity-unit")
+    if laser is not None and not raman:
+        raise SpectrumError("--laser: is for Raman spectra, with --raman")
     _check_sources(runs, model, time_step, velocity_unit, currents_file)
+    if raman and model is not None:
+        from bec_mace.cli.scattering import scattering
+
+        computing = {"device": device, "precision": precision, "batch_size": batch_size}
+        files = {"output": output, "json_file": json_file, "plot_file": plot_file}
+        return scattering(runs, model, time_step, laser, files, computing, {**settings, "subtract_mean": not keep_mean})
 
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.spectra.export import read_curve, write_csv, write_json

@@ -129,7 +129,7 @@ def currents_from_trajectory(
     structures = read_atoms(find_format(path))
     first = next(structures)
     has_velocities = _find_velocities(first, path, velocity_unit) is not None
-    same = steady(_same_atoms(chain([first], structures), path), path, time_step)
+    same = steady(same_atoms(chain([first], structures), path), path, time_step)
     steps = _with_velocities(same, path, velocity_unit) if has_velocities else _with_differences(same, path, time_step)
     numbers = np.unique(first.numbers)
     members = (first.numbers == numbers[:, None]).astype(np.float64)
@@ -175,7 +175,8 @@ def _with_charges(
         yield waiting.popleft(), result["born_effective_charges"]
 
 
-def _same_atoms(structures: Iterable[Atoms], path: Path) -> Iterator[Atoms]:
+def same_atoms(structures: Iterable[Atoms], path: Path) -> Iterator[Atoms]:
+    """The structures, all of the same atoms in the same order, or an error that names the frame."""
     first = None
     for number, atoms in enumerate(structures):
         first = atoms.numbers if first is None else first

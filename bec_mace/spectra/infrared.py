@@ -252,12 +252,12 @@ def _average(
 ) -> Spectrum:
     names = pairs(runs[0].elements)
     pooled = {key: np.concatenate([block[key] for block in blocks]) for key in ("weight", "shares", "loss", "real")}
-    shares, share_errors = _mean_and_error(pooled["shares"], pooled["weight"])
-    _, total_error = _mean_and_error(pooled["shares"].sum(axis=1), pooled["weight"])
-    loss, loss_error = _mean_and_error(pooled["loss"], pooled["weight"])
-    real, real_error = _mean_and_error(pooled["real"], pooled["weight"])
+    shares, share_errors = mean_and_error(pooled["shares"], pooled["weight"])
+    _, total_error = mean_and_error(pooled["shares"].sum(axis=1), pooled["weight"])
+    loss, loss_error = mean_and_error(pooled["loss"], pooled["weight"])
+    real, real_error = mean_and_error(pooled["real"], pooled["weight"])
     of_runs = np.stack([np.average(block["shares"].sum(axis=1), axis=0, weights=block["weight"]) for block in blocks])
-    _, runs_error = _mean_and_error(of_runs, np.array([block["weight"].sum() for block in blocks]))
+    _, runs_error = mean_and_error(of_runs, np.array([block["weight"].sum() for block in blocks]))
     return Spectrum(
         wavenumber=wavenumber,
         n_alpha=shares.sum(axis=0),
@@ -273,7 +273,7 @@ def _average(
     )
 
 
-def _mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean over the first axis and its standard error; nan from one value."""
     weights = weights / weights.sum()
     mean = np.tensordot(weights, values, axes=1)

@@ -12,6 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from bec_mace.spectra.infrared import Spectrum
 from bec_mace.spectra.peaks import Peak
+from bec_mace.spectra.raman_spectrum import RamanSpectrum
 from bec_mace.storage.figures import save_figure
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -114,3 +115,22 @@ def _mark(axes: Axes, peaks: Sequence[Peak]) -> None:
                 ha="center",
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )
+
+
+def plot_raman(spectrum: RamanSpectrum, path: str | Path) -> None:
+    """Draw polarized and depolarized scattering with their standard errors."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    laser = spectrum.meta["laser_nm"]
+    curves = (
+        ("polarized (VV)", spectrum.polarized, spectrum.polarized_error, "tab:blue"),
+        ("depolarized (VH)", spectrum.depolarized, spectrum.depolarized_error, "tab:orange"),
+    )
+    for label, values, errors, color in curves:
+        axes.plot(spectrum.wavenumber, values, color=color, lw=1.2, label=label)
+        if np.isfinite(errors).all():
+            axes.fill_between(spectrum.wavenumber, values - errors, values + errors, color=color, alpha=0.25, lw=0)
+    unit = "reduced (Å$^4$ cm/u)" if laser is None else f"cross section at {laser:g} nm (Å$^2$ cm/sr)"
+    axes.set(xlabel=r"Raman shift (cm$^{-1}$)", ylabel=unit, xlim=(0, spectrum.wavenumber[-1]))
+    axes.legend(frameon=False)
+    save_figure(figure, path)
