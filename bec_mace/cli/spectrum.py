@@ -101,6 +101,9 @@ def spectrum_options(command: Command) -> Command:
     show_default=True,
     help="Least prominence of a listed peak, as a share of the highest.",
 )
+@click.option(
+    "--beads", is_flag=True, help="The RUNs are the beads of one path-integral simulation, at --temperature: take their mean."
+)
 @spectrum_options
 @reading_options
 @computing_options
@@ -111,6 +114,7 @@ def spectrum_command(
     plot_file: Path | None,
     reference: Path | None,
     prominence: float,
+    beads: bool,
     model: str | None,
     time_step: float | None,
     velocity_unit: str | None,
@@ -125,6 +129,7 @@ def spectrum_command(
 
     RUN is a folder that `bec-mace md` made, a currents.h5, or a trajectory in any format that ASE reads; a trajectory
     needs --model and, unless `bec-mace md` made it, --time-step. Without velocities, differences of positions are used.
+    The trajectories of all beads of a path-integral simulation make one RUN with --beads.
 
     \b
     n_alpha   refractive index x absorption coefficient, in cm^-1, with standard error over blocks and over runs
@@ -138,9 +143,12 @@ def spectrum_command(
         plot=(plot_file, PICTURES, "a picture"),
         **{"save-currents": (currents_file, CURRENTS, "currents")},
     )
-    _check_sources(runs, model, time_step, velocity_unit, currents_file)
+    _check_sources(runs, model, time_step, velocity_unit, currents_file, beads)
+    if beads and settings["temperature"] is None:
+        raise SpectrumError("--beads: beads move at many times the temperature of the simulation; give that with --temperature")
 
     from bec_mace.cli.console import log_to_stderr
+    from bec_mace.spectra.beads import mean_of_beads
     from bec_mace.spectra.export import read_curve, write_csv, write_json
     from bec_mace.spectra.infrared import Settings, infrared_spectrum
     from bec_mace.spectra.peaks import find_peaks
@@ -150,6 +158,8 @@ def spectrum_command(
     Settings(**options)
     curve = None if reference is None else read_curve(reference)
     currents = _read(runs, model, time_step, velocity_unit, batch_size, device, precision)
+    if beads:
+        currents = [mean_of_beads(currents, settings["temperature"])]
     if currents_file is not None:
         currents[0].write(currents_file, model=str(model))
     spectrum = infrared_spectrum(currents, **options)
@@ -168,7 +178,12 @@ def spectrum_command(
 
 
 def _check_sources(
-    runs: tuple[str, ...], model: str | None, time_step: float | None, velocity_unit: str | None, currents_file: Path | None
+    runs: tuple[str, ...],
+    model: str | None,
+    time_step: float | None,
+    velocity_unit: str | None,
+    currents_file: Path | None,
+    beads: bool,
 ) -> None:
     """Say what is missing before anything slow is imported."""
     files = [run for run in runs if not Path(run).is_dir() and Path(run).suffix.lower() not in (".h5", ".hdf5")]
@@ -184,7 +199,7 @@ def _check_sources(
         return
     if len(files) + sum(Path(run).is_dir() for run in runs) < len(runs):
         raise SpectrumError("--model: a file of currents holds Z* already; name trajectories or run folders")
-    if currents_file is not None and len(runs) > 1:
+    if currents_file is not None and len(runs) > 1 and not beads:
         raise SpectrumError("--save-currents: holds one run; name one trajectory")
 
 
