@@ -1,5 +1,6 @@
 """Every configuration in configs/ is read; where its data is there, a step is trained from it, or steps are integrated."""
 
+import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from bec_mace.config.driver import load_driver_config
 from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.schema import load_config
 from bec_mace.data import read_frames
@@ -19,7 +21,8 @@ ALL = sorted((ROOT / "configs").rglob("*.yaml"))
 DYNAMICS = [path for path in ALL if "ensemble" in yaml.safe_load(path.read_text(encoding="utf-8"))]
 PHONONS = [path for path in ALL if "supercell" in yaml.safe_load(path.read_text(encoding="utf-8"))]
 KERNELS = [path for path in ALL if yaml.safe_load(path.read_text(encoding="utf-8")).get("model", {}).get("kind") == "kernel"]
-CONFIGS = [path for path in ALL if path not in DYNAMICS + KERNELS + PHONONS]
+DRIVERS = [path for path in ALL if "address" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+CONFIGS = [path for path in ALL if path not in DYNAMICS + KERNELS + PHONONS + DRIVERS]
 N_FRAMES = 2
 
 
@@ -131,6 +134,17 @@ def test_dynamics_config_is_valid_and_commented(path):
     assert config.output == Path("runs") / path.stem, "the run folder bears the name of the config"
     if config.structure.startswith("runs/"):
         assert config.structure in {f"runs/{other.stem}" for other in DYNAMICS}, "goes on from the run of another config"
+
+
+@pytest.mark.parametrize("path", DRIVERS, ids=lambda path: path.stem)
+def test_driver_config_fits_to_the_input_of_i_pi(path):
+    config = load_driver_config(path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#"), "the first line says what the config is for"
+    system = ElementTree.parse(path.with_suffix(".xml")).getroot()
+    assert system.findtext("ffsocket/address").strip() == config.address
+    assert system.find("ffsocket").get("mode") == ("unix" if config.port is None else "inet")
+    assert system.findtext("system/initialize/file").strip() in text, "the structure that i-PI starts from is made"
 
 
 def test_steps_can_be_integrated(tmp_path):

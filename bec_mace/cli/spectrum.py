@@ -103,6 +103,9 @@ def spectrum_options(command: Command) -> Command:
 )
 @click.option("--raman", is_flag=True, help="The Raman spectrum instead, of trajectories, with --model.")
 @click.option("--laser", type=float, metavar="NM", help="Wavelength of the laser for --raman; without it spectra are reduced.")
+@click.option(
+    "--beads", is_flag=True, help="The RUNs are the beads of one path-integral simulation, at --temperature: take their mean."
+)
 @spectrum_options
 @reading_options
 @computing_options
@@ -115,6 +118,7 @@ def spectrum_command(
     prominence: float,
     raman: bool,
     laser: float | None,
+    beads: bool,
     model: str | None,
     time_step: float | None,
     velocity_unit: str | None,
@@ -129,6 +133,7 @@ def spectrum_command(
 
     RUN is a folder that `bec-mace md` made, a currents.h5, or a trajectory in any format that ASE reads; a trajectory
     needs --model and, unless `bec-mace md` made it, --time-step. Without velocities, differences of positions are used.
+    The trajectories of all beads of a path-integral simulation make one RUN with --beads.
 
     \b
     n_alpha   refractive index x absorption coefficient, in cm^-1, with standard error over blocks and over runs
@@ -145,19 +150,24 @@ def spectrum_command(
         plot=(plot_file, PICTURES, "a picture"),
         **{"save-currents": (currents_file, CURRENTS, "currents")},
     )
-    if raman and (model is None or currents_file is not None or reference is not None or velocity_unit is not None):
-        raise SpectrumError("--raman: takes trajectories and --model, and no --reference, --save-currents or --velocity-unit")
+    if raman and (model is None or currents_file is not None or reference is not None or velocity_unit or beads):
+        raise SpectrumError(
+            "--raman: takes trajectories and --model, and no --reference, --save-currents, --velocity-unit or --beads"
+        )
     if laser is not None and not raman:
         raise SpectrumError("--laser: is for Raman spectra, with --raman")
-    _check_sources(runs, model, time_step, velocity_unit, currents_file)
+    _check_sources(runs, model, time_step, velocity_unit, currents_file, beads)
     if raman and model is not None:
         from bec_mace.cli.scattering import scattering
 
         computing = {"device": device, "precision": precision, "batch_size": batch_size}
         files = {"output": output, "json_file": json_file, "plot_file": plot_file}
         return scattering(runs, model, time_step, laser, files, computing, {**settings, "subtract_mean": not keep_mean})
+    if beads and settings["temperature"] is None:
+        raise SpectrumError("--beads: beads move at many times the temperature of the simulation; give that with --temperature")
 
     from bec_mace.cli.console import log_to_stderr
+    from bec_mace.spectra.beads import mean_of_beads
     from bec_mace.spectra.export import read_curve, write_csv, write_json
     from bec_mace.spectra.infrared import Settings, infrared_spectrum
     from bec_mace.spectra.peaks import find_peaks
@@ -167,6 +177,8 @@ def spectrum_command(
     Settings(**options)
     curve = None if reference is None else read_curve(reference)
     currents = _read(runs, model, time_step, velocity_unit, batch_size, device, precision)
+    if beads:
+        currents = [mean_of_beads(currents, settings["temperature"])]
     if currents_file is not None:
         currents[0].write(currents_file, model=str(model))
     spectrum = infrared_spectrum(currents, **options)
@@ -185,7 +197,12 @@ def spectrum_command(
 
 
 def _check_sources(
-    runs: tuple[str, ...], model: str | None, time_step: float | None, velocity_unit: str | None, currents_file: Path | None
+    runs: tuple[str, ...],
+    model: str | None,
+    time_step: float | None,
+    velocity_unit: str | None,
+    currents_file: Path | None,
+    beads: bool,
 ) -> None:
     """Say what is missing before anything slow is imported."""
     files = [run for run in runs if not Path(run).is_dir() and Path(run).suffix.lower() not in (".h5", ".hdf5")]
@@ -201,7 +218,7 @@ def _check_sources(
         return
     if len(files) + sum(Path(run).is_dir() for run in runs) < len(runs):
         raise SpectrumError("--model: a file of currents holds Z* already; name trajectories or run folders")
-    if currents_file is not None and len(runs) > 1:
+    if currents_file is not None and len(runs) > 1 and not beads:
         raise SpectrumError("--save-currents: holds one run; name one trajectory")
 
 

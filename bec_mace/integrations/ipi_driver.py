@@ -75,7 +75,7 @@ class Answers:
 
     The virial is :math:`-V \sigma` in a cell and :math:`\sum_j r_j \otimes F_j` for a molecule; a structure that is periodic in
     one or two directions has none. The dipole of a cell is :math:`P = \sum_i c_i r_i + \sum_i \mu_i` at the positions that
-    i-PI sends, which are never wrapped, so it follows a path without jumps.
+    i-PI sends. They are not wrapped, and it follows a path without jumps, unless the ffsocket says pbc='true'.
 
     Args:
         model: Gives Z* and dipoles; energy, forces and stress too where there is no base. None: a base alone.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bec_mace.lazy import lazy
 
 if TYPE_CHECKING:
+    from bec_mace.spectra.beads import mean_of_beads
     from bec_mace.spectra.currents import Currents, CurrentsWriter
     from bec_mace.spectra.dielectric import kramers_kronig
     from bec_mace.spectra.export import read_curve, to_dict, write_csv, write_json
@@ -29,6 +30,7 @@ _HOME = {
     "find_peaks": "peaks",
     "infrared_spectrum": "infrared",
     "kramers_kronig": "dielectric",
+    "mean_of_beads": "beads",
     "plot_overlay": "plots",
     "plot_spectrum": "plots",
     "read_curve": "export",
@@ -47,6 +49,7 @@ __all__ = [
     "find_peaks",
     "infrared_spectrum",
     "kramers_kronig",
+    "mean_of_beads",
     "plot_overlay",
     "plot_spectrum",
     "read_curve",

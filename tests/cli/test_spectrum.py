@@ -143,3 +143,16 @@ def test_mistakes_end_with_one_sentence(run, folder, swinging, arguments, messag
     result = run("spectrum", *arguments)
     assert result.exit_code == 2 and message in result.stderr, result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_beads_of_one_simulation(run, folder, tmp_path):
+    options = ["--resolution", 40, "--max-wavenumber", 4000]
+    result = run("spectrum", folder, folder, "--beads", *options)
+    assert result.exit_code == 2 and "give that with --temperature" in result.stderr
+    result = run("spectrum", folder, "--beads", "--temperature", 300, *options)
+    assert result.exit_code == 2 and "all beads of one simulation, got one" in result.stderr
+    result = run("spectrum", folder, folder, "--beads", "--temperature", 300, "-o", "ir.csv", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "1 run," in result.stdout and "300.0 K" in result.stdout
+    expected = infrared_spectrum(Currents.read(folder), resolution=40.0, max_wavenumber=4000.0, temperature=300.0)
+    assert np.allclose(read_curve(tmp_path / "ir.csv")[1], expected.n_alpha, rtol=1e-5)

@@ -49,14 +49,6 @@ DRIVEN = """\
     <efield><amp> {field} </amp></efield>
   </driven_dynamics>
 </motion>"""
-PATHS = """\
-<motion mode='dynamics'>
-  <fixcom> True </fixcom>
-  <dynamics mode='nvt'>
-    <timestep units='femtosecond'> {time_step} </timestep>
-    <thermostat mode='pile_g'><tau units='femtosecond'> 100 </tau></thermostat>
-  </dynamics>
-</motion>"""
 BAROSTAT = """\
 <motion mode='dynamics'>
   <dynamics mode='npt'>
