@@ -321,7 +321,7 @@ class BECCalculator(Calculator):
         asked = names & model.provides
         noted = self._familiarity.asked(asked) if along is None or Z in asked else asked
         extra = set() if along is None else {"field_forces"}
-        out = model(graph, tuple(noted | extra), electric_field=along, field_order=self.field_order)
+        out = model(graph, properties=tuple(noted | extra), electric_field=along, field_order=self.field_order)
         of_field = {name: to_numpy(out.pop(name)) for name in extra}
         result = next(split_outputs(out, [len(frame)]))
         self._cells.note(frame)

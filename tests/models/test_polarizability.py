@@ -93,7 +93,7 @@ def test_it_has_no_share_in_the_charges():
 
 def test_alone_it_gives_nothing_else():
     model = make_model(("polarizability",))
-    assert model.provides == {"polarizability", "dielectric_tensor"}
+    assert model.provides == {"polarizability", "dielectric_tensor", "raman_tensors"}
     assert not model.reference_charges.requires_grad
 
 
