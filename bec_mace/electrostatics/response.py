@@ -36,6 +36,11 @@ class Edges:
     sender: Tensor
     vectors: Tensor
 
+    def at_ends(self, values: Tensor, n_atoms: int) -> Tensor:
+        """What values of the edges, of shape (n_edges, ...), bring their receivers and take from their senders."""
+        total = values.new_zeros((n_atoms, *values.shape[1:]))
+        return total.index_add(0, self.receiver, values).index_add(0, self.sender, -values)
+
 
 @dataclass(frozen=True)
 class Susceptibilities:

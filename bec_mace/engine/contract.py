@@ -57,8 +57,8 @@ class Sources:
             engine sums it.
         screening: A number per atom for a term, of shape (n_atoms,).
         polarizabilities: How dipoles yield to a field, for a term, of shape (n_atoms, 3, 3), in e^2 Å^2/eV.
-        polarizability_shares: What each atom has of the polarizability of its frame, for a term, of shape (n_atoms, 3, 3), in
-            Å^3.
+        polarizability_shares: What each atom has of the polarizability of its frame, of shape (n_atoms, 3, 3), in Å^3; a term
+            may differentiate it.
         capacities: How charges yield to a potential, for a term, of shape (n_atoms,), in e^2/eV.
         conductances: How charge of each edge yields to the difference of potentials at its ends, for a term, of shape
             (n_edges,), in e^2/eV.

@@ -141,10 +141,6 @@ class PolarizationModel(ExactConstants, ABC):
         """Z* that is read directly, of shape (n_atoms, 3, 3), in e."""
         return None
 
-    def _polarizabilities(self, state: State) -> Tensor | None:
-        """Polarizabilities that are read directly, of shape (n_atoms, 3, 3), in Å^3."""
-        return None
-
     def _shares(self, state: State) -> dict[str, Tensor]:
         """What the atoms have of further properties; see :meth:`~bec_mace.models.heads.Head.shares`."""
         return {}
@@ -219,7 +215,11 @@ class PolarizationModel(ExactConstants, ABC):
             axes = torch.cat([axes, field[0].to(axes)]) if Z in wanted else field[0].to(axes)
         response = axes if Z in wanted or field is not None else None
         derivatives = bool(wanted & {"forces", "stress"})
-        how = {"energies": "energy" in wanted, "in_field": field is not None and field[1]}
+        how = {
+            "energies": "energy" in wanted,
+            "in_field": field is not None and field[1],
+            "polarizability": bool(wanted & {"polarizability", "dielectric_tensor"}),
+        }
         state = self._evaluate(graph, atoms, list(self.heads), response, derivatives, create_graph, **how)
         evaluation = state.evaluation
         out: dict[str, Any] = {}
@@ -260,8 +260,7 @@ class PolarizationModel(ExactConstants, ABC):
         energy: bool,
         create_graph: bool,
         references: bool = True,
-        energies: bool = False,
-        in_field: bool = False,
+        **looked_at: bool,
     ) -> State:
         """Run the stages with some of the heads, all at once or in blocks, and differentiate what is asked for."""
         hops = self._hops(atoms, heads, not create_graph)
@@ -270,7 +269,7 @@ class PolarizationModel(ExactConstants, ABC):
             static = self._references(atoms, atoms.positions.dtype) if references and self.electrostatics.couples else None
             if references and static is None:
                 static = torch.zeros_like(atoms.positions[:, 0])
-            term = CoulombTerm(self.electrostatics, graph, static, self._neutralize, energies, in_field)
+            term = CoulombTerm(self.electrostatics, graph, static, self._neutralize, **looked_at)
         if isinstance(atoms, Environments):
             return State(evaluate(hops, atoms, directions, energy, create_graph, term), heads)
         return State(evaluate_in_blocks(hops, atoms, directions, energy, term), heads)
@@ -338,7 +337,7 @@ class PolarizationModel(ExactConstants, ABC):
 
     def _dielectric(self, state: State, graph: Graph) -> tuple[Tensor, Tensor]:
         """Polarizability in Å^3 and dielectric tensor at clamped nuclei, of shape (n_frames, 3, 3)."""
-        shares = self._polarizabilities(state)
+        shares = state.total("polarizability_shares")
         if shares is None and self.electrostatics is not None:
             shares = coupled(state).polarizabilities
         if shares is None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from bec_mace.data.graph import Graph
 from bec_mace.electrostatics import ChargedFrames, Multipoles
 from bec_mace.electrostatics.response import Edges, Induced, Susceptibilities, polarizability_of, respond
+from bec_mace.engine.autograd import gradient_rows, gradients
 from bec_mace.engine.contract import OF_ATOMS, Seeds, Sources, TermOutput
 from bec_mace.engine.environments import SortedAtoms, with_total
 from bec_mace.errors import ModelError
@@ -50,7 +51,7 @@ class Coupled(TermOutput):
         induced_dipoles: Of shape (n_atoms, 3), in e Å.
         induced_charges: Of shape (n_atoms,), in e.
         polarizabilities: Shares of the atoms in that of the frame, of shape (n_atoms, 3, 3), in Å^3; None where the energy in
-            a field is not known to second order.
+            a field is not known to second order, or nobody looks at it.
     """
 
     energies: Tensor | None = None
@@ -86,6 +87,7 @@ class CoulombTerm:
         neutralize: Makes values of atoms sum to a total of each frame.
         energies: Whether anyone looks at the energies.
         in_field: Whether the last direction is a field, in V/Å, that induces a polarization, which counts half.
+        polarizability: Whether anyone looks at the polarizability.
     """
 
     def __init__(
@@ -94,11 +96,12 @@ class CoulombTerm:
         graph: Graph,
         references: Tensor | None,
         neutralize: Callable[[Tensor, SortedAtoms, Tensor], Tensor],
-        energies: bool,
+        energies: bool = False,
         in_field: bool = False,
+        polarizability: bool = False,
     ) -> None:
         self.coupling, self.graph, self.references, self.neutralize = coupling, graph, references, neutralize
-        self.energies, self.in_field = energies, in_field
+        self.energies, self.in_field, self.polarizability = energies, in_field, polarizability
 
     def __call__(
         self, atoms: SortedAtoms, sources: Sequence[Sources], directions: Tensor | None, energy: bool, create_graph: bool
@@ -192,10 +195,9 @@ class _Evaluation:
         yielding = Susceptibilities(
             leaves.get("polarizabilities"), leaves.get("conductances"), self.ends, leaves.get("capacities")
         )
-        if self.create_graph and self.coupling.training:
-            self.coupling.learn_susceptibility(
-                polarizability_of(yielding, self.atoms.n_atoms, self.positions), self.atoms.species
-            )
+        if self.create_graph and self.coupling.learns:
+            shares = polarizability_of(yielding, self.atoms.n_atoms, self.positions)
+            self.coupling.learn_susceptibility(shares.detach(), self.atoms.species)
         return yielding
 
     def _induced(self, sources: Multipoles, yielding: Susceptibilities | None) -> Induced | None:
@@ -208,8 +210,9 @@ class _Evaluation:
         return Induced(self.coupling.coulomb.energies(sources, self.frames, strain), sources.charges)
 
     def _polarizabilities(self, yielding: Susceptibilities | None, common: Tensor) -> Tensor | None:
-        """Shares of the atoms, in Å^3."""
-        if yielding is None or not self.coupling.config.has_enthalpy:
+        """Shares of the atoms, in Å^3, where anybody looks at them."""
+        looked_at = self.term.polarizability or self.term.in_field
+        if yielding is None or not looked_at or not self.coupling.config.has_enthalpy:
             return None
         shares = polarizability_of(yielding, self.atoms.n_atoms, self.positions)
         return COULOMB_CONSTANT * common.square().view(-1, 1, 1) * shares
@@ -218,19 +221,9 @@ class _Evaluation:
         """Forces and virials at fixed sources, and derivatives by these."""
         if energies is None or not self.energy:
             return None, None, {}
-        forces, virial, *seeds = self.gradients(energies.sum(), [self.positions, self.strain, *self.leaves.values()])
+        inputs = [self.positions, self.strain, *self.leaves.values()]
+        forces, virial, *seeds = gradients(energies.sum(), inputs, self.create_graph)
         return -forces, virial, dict(zip(self.leaves, seeds, strict=True))
-
-    def gradients(self, value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        wanted = [one for one in inputs if one.requires_grad]
-        if not value.requires_grad:
-            return [torch.zeros_like(one) for one in inputs]
-        found = iter(
-            torch.autograd.grad(
-                value, wanted, create_graph=self.create_graph, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-        )
-        return [next(found) if one.requires_grad else torch.zeros_like(one) for one in inputs]
 
     def _moments(self, gamma: Tensor, induced: Induced | None) -> Tensor | None:
         """What each atom has of the polarization without an arm, of shape (n_atoms, 3), in e Å."""
@@ -253,33 +246,16 @@ class _Evaluation:
         if self.term.in_field and shares is not None:
             induced = torch.einsum("a,nab,b->", directions[-1], shares, directions[-1]) / COULOMB_CONSTANT
             along = torch.cat([along[:-1], along[-1:] + 0.5 * induced])
-        names = [name for name in self.leaves if self.leaves[name].requires_grad]
         places = [self.positions] if self.ends is None else [self.positions, self.ends.vectors]
-        response, *seeds = self._rows(along, [*places, *(self.leaves[name] for name in names)])
+        response, *seeds = self.rows(along, [*places, *self.leaves.values()])
         response = response.transpose(0, 1)
         if self.ends is not None:
-            moved = seeds.pop(0).transpose(0, 1)
-            response = response.index_add(0, self.ends.receiver, moved).index_add(0, self.ends.sender, -moved)
-        return response if self.coupling.response is not None else None, dict(zip(names, seeds, strict=True))
+            response = response + self.ends.at_ends(seeds.pop(0).transpose(0, 1), self.atoms.n_atoms)
+        return response if self.coupling.response is not None else None, dict(zip(self.leaves, seeds, strict=True))
 
-    def _rows(self, values: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        """Derivatives of a few numbers, one row each: all at once where no sum is taken in pieces, which halves the time."""
-        if not values.requires_grad or self.atoms.n_atoms > _AT_ONCE:
-            rows = [self.gradients(value, inputs) for value in values]
-            return [torch.stack(row) for row in zip(*rows, strict=True)]
-        found = torch.autograd.grad(
-            values,
-            inputs,
-            torch.eye(len(values), dtype=values.dtype, device=values.device),
-            create_graph=self.create_graph,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=True,
-        )
-        return [
-            values.new_zeros((len(values), *one.shape), dtype=one.dtype) if row is None else row
-            for one, row in zip(inputs, found, strict=True)
-        ]
+    def rows(self, values: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """Derivatives of a number for each direction, one row each."""
+        return gradient_rows(values, inputs, self.create_graph, self.atoms.n_atoms <= _AT_ONCE)
 
     def _by_charge(self, placed: Tensor, gamma: Tensor) -> dict[str, Tensor]:
         """Derivatives of the charges that have arms."""
@@ -307,7 +283,7 @@ class _Evaluation:
             return None
         charges = torch.zeros_like(self.positions[:, 0]) if induced.charges is None else induced.charges
         if induced.flow is not None and self.ends is not None:
-            charges = charges.index_add(0, self.ends.receiver, induced.flow).index_add(0, self.ends.sender, -induced.flow)
+            charges = charges + self.ends.at_ends(induced.flow, len(charges))
         return charges
 
 

@@ -94,11 +94,14 @@ class StaticCoupling(torch.nn.Module):
         """What training leaves beside the parameters."""
         return {"electrostatics.mean_polarizabilities": self.mean_polarizabilities} if self._counts_response else {}
 
+    @property
+    def learns(self) -> bool:
+        """Whether a step of training moves the means of the elements."""
+        return self.training and self._counts_response
+
     def learn_susceptibility(self, shares: Tensor, species: Tensor) -> None:
         """Move the means of the elements towards the polarizabilities of a batch, of shape (n_atoms, 3, 3)."""
-        if not self._counts_response:
-            return
-        means, found = self.mean_polarizabilities, shares.detach().diagonal(dim1=1, dim2=2).mean(dim=1).to(shares.dtype)
+        means, found = self.mean_polarizabilities, shares.diagonal(dim1=1, dim2=2).mean(dim=1)
         counts = torch.bincount(species, minlength=len(means)).to(found.dtype)
         new = found.new_zeros(len(means)).index_add(0, species, found) / counts.clamp(min=1)
         slow = torch.where(means > 0, (1 - _MEMORY) * new + _MEMORY * means, new)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bec_mace.electrostatics import ChargedFrames, Multipoles, kernels
 from bec_mace.electrostatics.response import Induced
+from bec_mace.engine.autograd import gradients
 from bec_mace.engine.environments import SortedAtoms
 from bec_mace.models.coupling import StaticCoupling
 
@@ -34,8 +35,8 @@ class Evaluation(Protocol):
     directions: Tensor | None
     create_graph: bool
 
-    def gradients(self, value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        """Derivatives of a number."""
+    def rows(self, values: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """Derivatives of a number for each direction, one row each."""
         ...
 
 
@@ -56,16 +57,15 @@ class Exchange:
         charges, dipoles, quadrupoles = evaluation.sources.charges, evaluation.sources.dipoles, evaluation.sources.quadrupoles
         named = {"static_charges": charges, "static_dipoles": dipoles, "static_quadrupoles": quadrupoles}
         self.sources = {name: value for name, value in named.items() if value is not None}
+        inputs = list(self.sources.values())
         self.potentials = dict(
-            zip(self.sources, evaluation.gradients((self.weights * induced.potential).sum(), self._inputs()), strict=True)
+            zip(self.sources, gradients((self.weights * induced.potential).sum(), inputs, evaluation.create_graph), strict=True)
         )
-        self.places = evaluation.positions.detach().requires_grad_()
-        self.moments = evaluation.coupling.coulomb.arm_moments(
-            self.weights, evaluation.sources, evaluation.frames, self.places
-        ).sum(dim=0)
-
-    def _inputs(self) -> list[Tensor]:
-        return list(self.sources.values())
+        places = evaluation.positions.detach().requires_grad_()
+        moments = evaluation.coupling.coulomb.arm_moments(self.weights, evaluation.sources, evaluation.frames, places).sum(
+            dim=0
+        )
+        self.by_place, *self.by_source = evaluation.rows(self.directions @ moments, [places, *inputs])
 
     def by_charge(self) -> dict[str, Tensor]:
         """Of the total charge: what begins with an arm."""
@@ -80,14 +80,12 @@ class Exchange:
 
     def by_moments(self) -> dict[str, Tensor]:
         """Of the polarization along each direction: arms of the potential."""
-        rows = [self.on.gradients(self.moments @ along, self._inputs()) for along in self.directions]
-        seeds = {name: torch.stack(values).to(self.on.atoms.dtype) for name, *values in zip(self.sources, *rows, strict=True)}
+        seeds = {name: row.to(self.on.atoms.dtype) for name, row in zip(self.sources, self.by_source, strict=True)}
         return {**seeds, "static_transferred": seeds["static_charges"]}
 
     def explicit(self) -> Tensor:
         """The derivative by positions at fixed sources, of shape (n_atoms, n_directions, 3), in e."""
-        rows = [self.on.gradients(self.moments @ along, [self.places])[0] for along in self.directions]
-        return torch.stack(rows, dim=1) + self._own().view(-1, 1, 1) * self.directions
+        return self.by_place.transpose(0, 1) + self._own().view(-1, 1, 1) * self.directions
 
     def _own(self) -> Tensor:
         """What all weighted points have of the potential of each source, its own point included in a crystal."""

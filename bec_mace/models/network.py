@@ -39,10 +39,7 @@ _KINDS = ("charges", "dipoles", "energies", *OF_ATOMS)
 class LayerStage:
     """A layer of the backbone with the readouts of the active heads: one stage of the engine."""
 
-    def __init__(
-        self, model: NetworkModel, number: int, heads: Sequence[str], frozen: bool, polarizable: Sequence[str] = ()
-    ) -> None:
-        self.polarizable = [model.heads[name] for name in polarizable] if number == len(model.backbone.layers) - 1 else []
+    def __init__(self, model: NetworkModel, number: int, heads: Sequence[str], frozen: bool) -> None:
         self.layer: Layer = model.backbone.layer(number)
         self.number, self.frozen = number, frozen
         self.heads: dict[str, Head] = {name: model.heads[name] for name in heads}
@@ -63,7 +60,6 @@ class LayerStage:
             shares.append(Sources(screening=self.coupling.readouts(self.number, out)))
         if self.coupling is not None and self.coupling.response is not None:
             shares.append(self.coupling.response.read(self.number, out, env))
-        shares += [Sources(polarizability_shares=head.polarizabilities(out, env.species)) for head in self.polarizable]
         if edge_feats.vectors.requires_grad:
             for share in shares:
                 self._check_path(share, out, edge_feats)
@@ -174,13 +170,11 @@ class NetworkModel(PolarizationModel):
             buffers |= self.electrostatics.own_buffers()
         return {**dict(self.named_parameters()), **buffers}
 
-    def _hops(
-        self, atoms: SortedAtoms, heads: list[str], frozen: bool, polarizable: Sequence[str] = ()
-    ) -> Hops[RadialFeatures]:
+    def _hops(self, atoms: SortedAtoms, heads: list[str], frozen: bool) -> Hops[RadialFeatures]:
         # Where the backbone is not trained its derivatives are constants in training too.
         frozen = frozen or not any(weight.requires_grad for weight in self.backbone.parameters())
         stages: list[Stage[RadialFeatures]] = [
-            LayerStage(self, number, heads, frozen, polarizable) for number in range(len(self.backbone.layers))
+            LayerStage(self, number, heads, frozen) for number in range(len(self.backbone.layers))
         ]
         for name in heads:
             if (stage := self.heads[name].stage()) is not None:
@@ -193,16 +187,11 @@ class NetworkModel(PolarizationModel):
 
     def _raman_tensors(self, graph: Graph, atoms: Environments | Blocks, create_graph: bool) -> Tensor:
         heads = [name for name, head in self.heads.items() if "polarizability" in head.row.provides]
-        hops = self._hops(atoms, [], not create_graph, heads)
-        term = PolarizabilityTerm(self.electrostatics, graph) if heads or self.has_enthalpy else None
-        return raman_tensors(hops, atoms, term, create_graph)
+        hops = self._hops(atoms, heads, not create_graph)
+        return raman_tensors(hops, atoms, PolarizabilityTerm(self.electrostatics, graph), create_graph)
 
     def _tensors(self, state: State) -> Tensor | None:
         return total_of([self.heads[name].tensors(state.evaluation.node_feats) for name in state.heads])
-
-    def _polarizabilities(self, state: State) -> Tensor | None:
-        feats, species = state.evaluation.node_feats, state.atoms.species
-        return total_of([self.heads[name].polarizabilities(feats, species) for name in state.heads])
 
     def _shares(self, state: State) -> dict[str, Tensor]:
         feats, species = state.evaluation.node_feats, state.atoms.species

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bec_mace.data.graph import Graph
 from bec_mace.electrostatics.response import Edges, Susceptibilities, polarizability_of
+from bec_mace.engine.autograd import gradient_rows
 from bec_mace.engine.contract import Hops, Seeds, Sources, TermOutput
 from bec_mace.engine.environments import Blocks, Environments, SortedAtoms
 from bec_mace.engine.sweep import evaluate
@@ -58,50 +59,34 @@ class PolarizabilityTerm:
         self, coupling: StaticCoupling, atoms: SortedAtoms, sources: Sequence[Sources], basis: Tensor, create_graph: bool
     ) -> TermOutput:
         ends = next((share.edge_ends for share in sources if share.edge_ends is not None), None)
+        edges = None if ends is None else Edges(ends[0], ends[1], ends[2].detach().to(atoms.positions.dtype).requires_grad_())
         leaves = {
             name: value if create_graph and value.requires_grad else value.detach().requires_grad_()
             for name in ("polarizabilities", "conductances")
             if (value := total_of([getattr(share, name) for share in sources])) is not None
         }
         with torch.enable_grad():
-            edges = None
-            if ends is not None:
-                edges = Edges(ends[0], ends[1], ends[2].detach().to(atoms.positions.dtype).requires_grad_())
             yielding = Susceptibilities(leaves.get("polarizabilities"), leaves.get("conductances"), edges)
             common, _ = coupling.screening_of(None, atoms.species, atoms.frame_index, self.graph, atoms.positions[:, 0])
             shares = COULOMB_CONSTANT * common.square().view(-1, 1, 1) * polarizability_of(yielding, len(common), common)
             total = torch.einsum("kab,nab->k", basis.to(shares.dtype), shares)
-            inputs = [*leaves.values(), *([] if edges is None else [edges.vectors])]
-            rows = [torch.autograd.grad(value, inputs, retain_graph=True, create_graph=create_graph) for value in total]
-        found = [torch.stack(values) for values in zip(*rows, strict=True)]
-        response = None
-        if edges is not None:
-            moved = found.pop().transpose(0, 1)
-            zero = moved.new_zeros((len(common), 6, 3))
-            response = zero.index_add(0, edges.receiver, moved).index_add(0, edges.sender, -moved)
+            vectors = [] if edges is None else [edges.vectors]
+            found = gradient_rows(total, [*leaves.values(), *vectors], create_graph, at_once=False)
+        response = None if edges is None else edges.at_ends(found.pop().transpose(0, 1), len(common))
         return TermOutput(Seeds(moments=dict(zip(leaves, found, strict=True))), response=response)
 
 
 def raman_tensors(
-    hops: Hops[Any], atoms: Environments | Blocks, term: PolarizabilityTerm | None, create_graph: bool = False
+    hops: Hops[Any], atoms: Environments | Blocks, term: PolarizabilityTerm, create_graph: bool = False
 ) -> Tensor:
-    """Derivatives of the polarizability of each frame, of shape (n_atoms, 3, 3, 3), displacement last, in Å^2; sorted.
-
-    Raises:
-        ModelError: The model has no polarizability.
-    """
-    if term is None:
-        raise ModelError("this model has no polarizability; add the head 'polarizability' or a response, and train it.")
+    """Derivatives of the polarizability of each frame, of shape (n_atoms, 3, 3, 3), displacement last, in Å^2; sorted."""
     nowhere = torch.zeros((6, 3), dtype=atoms.dtype, device=atoms.positions.device)
     if isinstance(atoms, Environments):
         evaluation = evaluate(hops, atoms, nowhere, False, create_graph, term)
     else:
         evaluation = evaluate_in_blocks(hops, atoms, nowhere, False, term)
     if evaluation.response is None:
-        raise ModelError("this model has no polarizability.")
-    six = evaluation.response
-    places = torch.empty((3, 3), dtype=torch.int64, device=six.device)
-    for place, (a, b) in enumerate(_PAIRS):
-        places[a, b] = places[b, a] = place
-    result: Tensor = six[:, places]
+        raise ModelError("a sweep along directions gave no response.")
+    places = torch.tensor([[_PAIRS.index((min(a, b), max(a, b))) for b in range(3)] for a in range(3)])
+    result: Tensor = evaluation.response[:, places.to(atoms.positions.device)]
     return result

@@ -57,10 +57,6 @@ class Head(torch.nn.Module):
         """
         return {}
 
-    def polarizabilities(self, node_feats: Tensor, species: Tensor) -> Tensor | None:
-        """Polarizabilities read from the last layer's features, of shape (n_atoms, 3, 3), in Å^3."""
-        return None
-
 
 _FIRST_GUESS = 0.1
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from bec_mace.config.heads import HEADS
+from bec_mace.engine.contract import Sources
+from bec_mace.engine.environments import Environments
 from bec_mace.models.heads.features import Features
 from bec_mace.models.heads.head import Head, mlp
 from bec_mace.models.heads.second_order import TracelessTensors
@@ -33,6 +35,13 @@ class PolarizabilityHead(TracelessTensors, Head):
         self.references = torch.nn.Parameter(torch.full((len(features.elements),), math.log(_FIRST_POLARIZABILITY)))
         self.scalar = mlp(features.n_channels, features.readout_mlp, 1)
         self.make_traceless(features, "the polarizability head")
+        self.last = features.n_layers - 1
+
+    def read(self, layer: int, node_feats: Tensor, env: Environments) -> Sources:
+        """Shares of the atoms, in Å^3, from the last layer's features."""
+        return (
+            Sources(polarizability_shares=self.polarizabilities(node_feats, env.species)) if layer == self.last else Sources()
+        )
 
     def polarizabilities(self, node_feats: Tensor, species: Tensor) -> Tensor:
         """Shares of the atoms, of shape (n_atoms, 3, 3), in Å^3; only their sum has a meaning."""
