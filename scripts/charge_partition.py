@@ -172,10 +172,10 @@ def main() -> int:
     try:
         found = collect(args)
         if args.json is not None:
-            from bec_mace.storage.files import replace_file
+            from bec_mace.storage.files import replace_text
 
             text = json.dumps(found, indent=2) + "\n"
-            replace_file(args.json, lambda partial: partial.write_text(text, encoding="utf-8"))
+            replace_text(args.json, text)
         print(table(found))
         if args.plot is not None:
             plot(found, args.plot)

@@ -14,18 +14,15 @@ and in clusters, and PREFIX_apart.png, the energy of two molecules that are pull
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from comparing.sets import COUPLINGS, SETS, DataSet
+from comparing.runs import complete, format_rows, write_json
+from comparing.sets import COUPLINGS, SETS
 
 from bec_mace.errors import BecMaceError
-from bec_mace.storage.files import replace_file
-
-logger = logging.getLogger("compare_charges")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,21 +44,6 @@ def run_folder(args: argparse.Namespace, name: str, coupling: str) -> Path:
     return args.output / f"{name}_{coupling}"
 
 
-def train_missing(args: argparse.Namespace, name: str, data_set: DataSet, coupling: str) -> bool:
-    """Train a run unless it is complete; whether it is there."""
-    from bec_mace.config.schema import RunConfig
-    from bec_mace.train.loop import train
-
-    folder = run_folder(args, name, coupling)
-    if not (folder / "results.json").exists():
-        if args.no_training:
-            return False
-        values = data_set.config(args.data, coupling, args.epochs, args.channels)
-        logger.info("training %s", folder)
-        train(RunConfig.model_validate({**values, "output": str(folder), "device": args.device}), resume=True)
-    return True
-
-
 def compare_set(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Figures of all ways of one set."""
     from comparing.figures import cost_ratios, figures_of
@@ -69,13 +51,22 @@ def compare_set(args: argparse.Namespace, name: str) -> dict[str, Any]:
     data_set = SETS[name]
     data_set.prepare(args.data)
     couplings = [coupling for coupling in args.couplings if coupling in data_set.couplings]
-    there = [coupling for coupling in couplings if train_missing(args, name, data_set, coupling)]
+    there = [
+        coupling
+        for coupling in couplings
+        if complete(
+            run_folder(args, name, coupling),
+            data_set.config(args.data, coupling, args.epochs, args.channels),
+            args.device,
+            not args.no_training,
+        )
+    ]
     rows = {coupling: figures_of(run_folder(args, name, coupling), args.device) for coupling in there}
     for coupling, ratios in cost_ratios(
         {coupling: run_folder(args, name, coupling) for coupling in there}, args.device
     ).items():
         rows[coupling].update(ratios)
-    print(format_rows(name, rows), flush=True)
+    print(format_rows(name, COLUMNS, rows), flush=True)
     return rows
 
 
@@ -93,24 +84,12 @@ COLUMNS = (
 )
 
 
-def format_rows(name: str, rows: dict[str, dict[str, Any]]) -> str:
-    """A table in Markdown; errors are RMSE over the test frames."""
-    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows.values())]
-    lines = [f"| {name} | {' | '.join(title for _, title, _, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for coupling, row in rows.items():
-        cells = [f"{row[key] * factor:{form}}".strip() if row.get(key) is not None else "" for key, _, factor, form in columns]
-        lines.append(f"| {coupling} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         results = {name: compare_set(args, name) for name in args.sets}
-        if args.json:
-            text = json.dumps(results, indent=2) + "\n"
-            replace_file(args.json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(results, args.json)
         if args.plot:
             from comparing.pictures import draw
 

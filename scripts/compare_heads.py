@@ -155,10 +155,10 @@ def run_cell(args: argparse.Namespace, name: str, heads: list[str]) -> dict[str,
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    from bec_mace.storage.files import replace_file
+    from bec_mace.storage.files import replace_text
 
     text = json.dumps(content, indent=2) + "\n"
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    replace_text(path, text)
 
 
 def table(cells: Mapping[str, Mapping[str, Any]]) -> str:

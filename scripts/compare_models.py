@@ -349,7 +349,7 @@ def plot(cells: Mapping[str, Any], path: Path) -> None:
 def run(args: argparse.Namespace) -> None:
     """All cells that are missing."""
     from bec_mace.cli.console import log_to_stderr
-    from bec_mace.storage.files import replace_file
+    from bec_mace.storage.files import replace_text
 
     content = read_cells(args)
     cells = content["cells"]
@@ -368,7 +368,7 @@ def run(args: argparse.Namespace) -> None:
             )
             if args.json is not None:
                 text = json.dumps(content, indent=2) + "\n"
-                replace_file(args.json, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+                replace_text(args.json, text)
     cells = {
         name: {model: {size: seeds for size, seeds in column.items() if seeds} for model, column in models.items()}
         for name, models in cells.items()

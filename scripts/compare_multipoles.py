@@ -12,19 +12,16 @@ Writes a table to the screen, all figures to --json, and a picture of the errors
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 from comparing.ladder import LABELS, LADDER, can_train, ladder_config
+from comparing.runs import complete, format_rows, write_json
 from comparing.sets import SETS
 
 from bec_mace.errors import BecMaceError
-from bec_mace.storage.files import replace_file
-
-logger = logging.getLogger("compare_multipoles")
 
 COLUMNS = (
     ("energy", "energy (meV/atom)", 1000.0, "8.3f"),
@@ -52,21 +49,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train_missing(args: argparse.Namespace, name: str, rung: str, labels: str) -> Path | None:
-    """Train a run unless it is complete; its folder, or None where it is not there."""
-    from bec_mace.config.schema import RunConfig
-    from bec_mace.train.loop import train
-
-    folder: Path = args.output / f"{name}_{labels}_{rung}"
-    if not (folder / "results.json").exists():
-        if args.no_training:
-            return None
-        values = ladder_config(args.data, name, rung, labels, args.epochs, args.channels)
-        logger.info("training %s", folder)
-        train(RunConfig.model_validate({**values, "output": str(folder), "device": args.device}), resume=True)
-    return folder
-
-
 def compare_set(args: argparse.Namespace, name: str, labels: str) -> dict[str, Any]:
     """Figures of all rungs of one set and one choice of labels."""
     from comparing.figures import cost_ratios, figures_of
@@ -74,22 +56,18 @@ def compare_set(args: argparse.Namespace, name: str, labels: str) -> dict[str, A
     data_set = SETS[name]
     data_set.prepare(args.data)
     rungs = [rung for rung in args.rungs if can_train(data_set, rung, labels)]
-    folders = {rung: folder for rung in rungs if (folder := train_missing(args, name, rung, labels)) is not None}
+    folders = {}
+    for rung in rungs:
+        values = ladder_config(args.data, name, rung, labels, args.epochs, args.channels)
+        folder = args.output / f"{name}_{labels}_{rung}"
+        if complete(folder, values, args.device, not args.no_training):
+            folders[rung] = folder
     rows = {rung: figures_of(folder, args.device) for rung, folder in folders.items()}
     for rung, ratios in cost_ratios(folders, args.device).items():
         rows[rung].update(ratios)
-    print(format_rows(f"{name}, {' '.join(LABELS[labels])}", rows), flush=True)
+    titles = {rung: LADDER[rung].title for rung in rows}
+    print(format_rows(f"{name}, {' '.join(LABELS[labels])}", COLUMNS, rows, titles), flush=True)
     return rows
-
-
-def format_rows(title: str, rows: dict[str, dict[str, Any]]) -> str:
-    """A table in Markdown; errors are RMSE over the test frames."""
-    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows.values())]
-    lines = [f"| {title} | {' | '.join(heading for _, heading, _, _ in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for rung, row in rows.items():
-        cells = [f"{row[key] * factor:{form}}".strip() if row.get(key) is not None else "" for key, _, factor, form in columns]
-        lines.append(f"| {LADDER[rung].title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -97,9 +75,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         results = {f"{name}_{labels}": compare_set(args, name, labels) for name in args.sets for labels in args.labels}
-        if args.json:
-            text = json.dumps(results, indent=2) + "\n"
-            replace_file(args.json, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(results, args.json)
         if args.plot:
             from comparing.pictures import draw_ladder
 

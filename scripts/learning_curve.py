@@ -160,10 +160,10 @@ def run_size(config: RunConfig, train_frames: Sequence[Any], test_frames: Sequen
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    from bec_mace.storage.files import replace_file
+    from bec_mace.storage.files import replace_text
 
     text = json.dumps(content, indent=2) + "\n"
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    replace_text(path, text)
 
 
 def table(curve: Mapping[str, Mapping[str, Any]]) -> str:

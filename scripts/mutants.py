@@ -31,7 +31,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bec_mace.errors import BecMaceError, DataError
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import replace_text
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = Path(__file__).with_suffix("")
@@ -194,7 +194,7 @@ def main() -> int:
         if options.json is not None:
             figures = {"mutants": len(rows), "killed": len(rows) - len(survivors), "rows": rows}
             text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
-            replace_file(options.json, lambda partial: partial.write_text(text, encoding="utf-8"))
+            replace_text(options.json, text)
     except BecMaceError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

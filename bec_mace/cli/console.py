@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -109,3 +109,11 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     package.addHandler(handler)
     package.setLevel(level)
     package.propagate = False
+
+
+def with_progress(items: Iterable[Any], unit: str = "frame") -> Iterable[Any]:
+    """The items, with a bar on a terminal."""
+    from tqdm import tqdm
+
+    result: Iterable[Any] = tqdm(items, unit=unit, disable=not sys.stderr.isatty())
+    return result

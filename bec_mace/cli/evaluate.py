@@ -55,7 +55,7 @@ def evaluate_command(
     from bec_mace.data import read_frames
     from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
     from bec_mace.models.own_energies import number_of_reference
-    from bec_mace.storage.files import replace_file
+    from bec_mace.storage.files import replace_text
 
     log_to_stderr()
     frames = read_frames(list(data), keys=labels, index_order=index_order)
@@ -68,7 +68,7 @@ def evaluate_command(
     click.echo(format_table(result))
     if json_file is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-        replace_file(json_file, lambda path: path.write_text(text, encoding="utf-8"))
+        replace_text(json_file, text)
     if plot_file is not None:
         from bec_mace.evaluate.plots import plot_parity
 

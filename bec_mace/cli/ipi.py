@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
+from bec_mace.cli.options import config_options
+
 
 @click.command("ipi")
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a key of the configuration, such as address=water. Can be given several times.",
-)
+@config_options("address=water")
 def ipi_command(config: Path, overrides: tuple[str, ...]) -> None:
     """Give i-PI energies, forces, dipoles and Born effective charges over a socket, as the YAML file CONFIG says.
 

@@ -39,6 +39,22 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]  # no generic type b
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
+def config_options(example: str) -> Callable[[Command], Command]:
+    """Add the argument CONFIG and --set, with an example of what it sets."""
+
+    def add(command: Command) -> Command:
+        setting = click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help=f"Set a key of the configuration, such as {example}. Can be given several times.",
+        )
+        return click.argument("config", type=click.Path(path_type=Path))(setting(command))
+
+    return add
+
+
 def computing_options(command: Command) -> Command:
     """Add --device, --precision and --batch-size."""
     for option in (

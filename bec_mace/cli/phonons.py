@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
+from bec_mace.cli.options import config_options
+
 
 @click.command("phonons")
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a key of the configuration, such as spectrum.damping=5. Can be given several times.",
-)
+@config_options("spectrum.damping=5")
 def phonons_command(config: Path, overrides: tuple[str, ...]) -> None:
     """Compute phonons and infrared optics of a crystal as the YAML file CONFIG says.
 
@@ -33,20 +26,12 @@ def phonons_command(config: Path, overrides: tuple[str, ...]) -> None:
 
     phonopy_module()
 
-    from bec_mace.cli.console import log_to_stderr
+    from bec_mace.cli.console import log_to_stderr, with_progress
     from bec_mace.phonons.from_config import run
     from bec_mace.phonons.tables import describe
 
     log_to_stderr()
-    results = run(settings, with_progress)
+    results = run(settings, partial(with_progress, unit="structure"))
     for line in describe(results):
         click.echo(line)
     click.echo(f"results are in {settings.output}")
-
-
-def with_progress(items: Iterable[Any]) -> Iterable[Any]:
-    """Show a bar of displaced structures on a terminal."""
-    from tqdm import tqdm
-
-    result: Iterable[Any] = tqdm(items, unit="structure", disable=not sys.stderr.isatty())
-    return result

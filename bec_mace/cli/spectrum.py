@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from bec_mace.cli.options import CURRENTS, JSON, PICTURES, TABLES, check_outputs, computing_options, load
-from bec_mace.errors import SpectrumError
-
-if TYPE_CHECKING:
-    from bec_mace.spectra.currents import Currents
+from bec_mace.cli.options import computing_options
+from bec_mace.cli.spectrum_request import SpectrumRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,26 +106,7 @@ def spectrum_options(command: Command) -> Command:
 @spectrum_options
 @reading_options
 @computing_options
-def spectrum_command(
-    runs: tuple[str, ...],
-    output: Path | None,
-    json_file: Path | None,
-    plot_file: Path | None,
-    reference: Path | None,
-    prominence: float,
-    raman: bool,
-    laser: float | None,
-    beads: bool,
-    model: str | None,
-    time_step: float | None,
-    velocity_unit: str | None,
-    currents_file: Path | None,
-    keep_mean: bool,
-    device: str,
-    precision: str,
-    batch_size: int | None,
-    **settings: Any,
-) -> None:
+def spectrum_command(prominence: float, keep_mean: bool, **given: Any) -> None:
     """Compute the infrared spectrum of one or several RUNs of the same system.
 
     RUN is a folder that `bec-mace md` made, a currents.h5, or a trajectory in any format that ASE reads; a trajectory
@@ -143,116 +121,51 @@ def spectrum_command(
     With --raman: polarized (VV) and depolarized (VH) scattering, isotropic and anisotropic parts, from the polarizability
     of every frame.
     """  # noqa: D301 - click wants the control character
-    check_outputs(
-        [text for text in (*runs, model, reference) if text is not None],
-        output=(output, TABLES, "a table"),
-        json=(json_file, JSON, "results"),
-        plot=(plot_file, PICTURES, "a picture"),
-        **{"save-currents": (currents_file, CURRENTS, "currents")},
-    )
-    if raman and (model is None or currents_file is not None or reference is not None or velocity_unit or beads):
-        raise SpectrumError(
-            "--raman: takes trajectories and --model, and no --reference, --save-currents, --velocity-unit or --beads"
-        )
-    if laser is not None and not raman:
-        raise SpectrumError("--laser: is for Raman spectra, with --raman")
-    _check_sources(runs, model, time_step, velocity_unit, currents_file, beads)
-    if raman and model is not None:
-        from bec_mace.cli.scattering import scattering
-
-        computing = {"device": device, "precision": precision, "batch_size": batch_size}
-        files = {"output": output, "json_file": json_file, "plot_file": plot_file}
-        return scattering(runs, model, time_step, laser, files, computing, {**settings, "subtract_mean": not keep_mean})
-    if beads and settings["temperature"] is None:
-        raise SpectrumError("--beads: beads move at many times the temperature of the simulation; give that with --temperature")
+    own = {field.name for field in fields(SpectrumRequest)}
+    settings = {name: value for name, value in given.items() if name not in own} | {"subtract_mean": not keep_mean}
+    request = SpectrumRequest(**{name: value for name, value in given.items() if name in own}, settings=settings)
+    request.check()
 
     from bec_mace.cli.console import log_to_stderr
-    from bec_mace.spectra.beads import mean_of_beads
-    from bec_mace.spectra.export import read_curve, write_csv, write_json
-    from bec_mace.spectra.infrared import Settings, infrared_spectrum
-    from bec_mace.spectra.peaks import find_peaks
+    from bec_mace.spectra.infrared import Settings
 
     log_to_stderr()
-    options = {**settings, "subtract_mean": not keep_mean}
-    Settings(**options)
+    Settings(**settings)
+    if request.raman:
+        from bec_mace.cli.scattering import scattering
+
+        scattering(request)
+    else:
+        _absorption(request, prominence)
+
+
+def _absorption(request: SpectrumRequest, prominence: float) -> None:
+    """Compute an infrared spectrum and write what is asked for."""
+    from bec_mace.spectra.beads import mean_of_beads
+    from bec_mace.spectra.export import read_curve, write_csv, write_json
+    from bec_mace.spectra.infrared import infrared_spectrum
+    from bec_mace.spectra.peaks import find_peaks
+
+    reference = request.reference
     curve = None if reference is None else read_curve(reference)
-    currents = _read(runs, model, time_step, velocity_unit, batch_size, device, precision)
-    if beads:
-        currents = [mean_of_beads(currents, settings["temperature"])]
-    if currents_file is not None:
-        currents[0].write(currents_file, model=str(model))
-    spectrum = infrared_spectrum(currents, **options)
+    currents = request.currents()
+    if request.beads:
+        currents = [mean_of_beads(currents, request.settings["temperature"])]
+    if request.currents_file is not None:
+        currents[0].write(request.currents_file, model=str(request.model))
+    spectrum = infrared_spectrum(currents, **request.settings)
     peaks = find_peaks(spectrum, prominence)
     click.echo(_describe(spectrum.meta))
     click.echo(_table(peaks))
-    if output is not None:
-        write_csv(spectrum, output)
-    if json_file is not None:
-        write_json(spectrum, json_file, prominence)
-    if plot_file is not None:
+    if request.output is not None:
+        write_csv(spectrum, request.output)
+    if request.json_file is not None:
+        write_json(spectrum, request.json_file, prominence)
+    if request.plot_file is not None:
         from bec_mace.spectra.plots import plot_spectrum
 
         label = reference.stem.replace("_", " ") if reference is not None else ""
-        plot_spectrum(spectrum, plot_file, curve, label, peaks)
-
-
-def _check_sources(
-    runs: tuple[str, ...],
-    model: str | None,
-    time_step: float | None,
-    velocity_unit: str | None,
-    currents_file: Path | None,
-    beads: bool,
-) -> None:
-    """Say what is missing before anything slow is imported."""
-    files = [run for run in runs if not Path(run).is_dir() and Path(run).suffix.lower() not in (".h5", ".hdf5")]
-    for run in runs:
-        if not Path(run).exists():
-            raise SpectrumError(f"{run}: no such file or folder")
-    if model is None:
-        if files:
-            raise SpectrumError(f"{files[0]}: is a trajectory; name a model for its Born effective charges with --model")
-        for name, value in (("--time-step", time_step), ("--velocity-unit", velocity_unit), ("--save-currents", currents_file)):
-            if value is not None:
-                raise SpectrumError(f"{name}: is for trajectories, with --model")
-        return
-    if len(files) + sum(Path(run).is_dir() for run in runs) < len(runs):
-        raise SpectrumError("--model: a file of currents holds Z* already; name trajectories or run folders")
-    if currents_file is not None and len(runs) > 1 and not beads:
-        raise SpectrumError("--save-currents: holds one run; name one trajectory")
-
-
-def _read(
-    runs: tuple[str, ...],
-    model: str | None,
-    time_step: float | None,
-    velocity_unit: str | None,
-    batch_size: int | None,
-    device: str,
-    precision: str,
-) -> list[Currents]:
-    from bec_mace.spectra.currents import Currents
-
-    if model is None:
-        return [Currents.read(run) for run in runs]
-    from bec_mace.spectra.from_trajectory import currents_from_trajectory, frame_interval
-
-    for run in runs:
-        frame_interval(run, time_step)
-    network = load(model, device, precision)
-    return [
-        currents_from_trajectory(
-            run, network, time_step, velocity_unit=velocity_unit, batch_size=batch_size, progress=_with_progress
-        )
-        for run in runs
-    ]
-
-
-def _with_progress(results: Iterable[Any]) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    result: Iterable[Any] = tqdm(results, unit="frame", disable=not sys.stderr.isatty())
-    return result
+        plot_spectrum(spectrum, request.plot_file, curve, label, peaks)
 
 
 def _describe(meta: dict[str, Any]) -> str:

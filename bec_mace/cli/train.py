@@ -6,17 +6,12 @@ from pathlib import Path
 
 import click
 
+from bec_mace.cli.options import config_options
+
 
 @click.command("train")
-@click.argument("config", type=click.Path(path_type=Path))
+@config_options("training.epochs=5")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a key of the configuration, such as training.epochs=5. Can be given several times.",
-)
 def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> None:
     """Train a model as the YAML file CONFIG says.
 

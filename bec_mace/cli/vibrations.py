@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,7 @@ def vibrations_command(
         if not value > 0:
             raise PhononError(f"{name}: must be greater than 0, got {value:g}")
 
-    from bec_mace.cli.console import log_to_stderr
-    from bec_mace.cli.phonons import with_progress
+    from bec_mace.cli.console import log_to_stderr, with_progress
     from bec_mace.dynamics.structure import read_structure
     from bec_mace.integrations.ase import BECCalculator
     from bec_mace.phonons.molecules import relax_molecule, to_dict, vibrations, write_csv
@@ -75,7 +75,7 @@ def vibrations_command(
     calculator = BECCalculator(network, base=base, **options)
     if relax:
         atoms = relax_molecule(atoms, calculator, max_force)
-    found = vibrations(atoms, calculator, displacement, with_progress)
+    found = vibrations(atoms, calculator, displacement, partial(with_progress, unit="structure"))
     for line in _table(found):
         click.echo(line)
     if output is not None:
@@ -105,7 +105,7 @@ def _table(found: Vibrations) -> list[str]:
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    from bec_mace.storage.files import replace_file
+    from bec_mace.storage.files import replace_text
 
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    replace_file(path, lambda place: place.write_text(text, encoding="utf-8"))
+    replace_text(path, text)

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from bec_mace.config.checks import Whole, check_path, one_of, show, wrong
 from bec_mace.config.document import Mistake
 from bec_mace.config.ensembles import ENSEMBLES
-from bec_mace.config.messages import raise_mistakes
+from bec_mace.config.messages import raise_together
 from bec_mace.config.schema import LARGEST_SEED, read_config
 from bec_mace.config.section import Device, Precision, Section
 
@@ -214,13 +214,7 @@ class MDConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> MDConfig:
-        raise_mistakes(
-            "MDConfig",
-            [
-                (0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
-                for mistake in cross_check(self.model_dump(mode="json"))
-            ],
-        )
+        raise_together(self, cross_check(self.model_dump(mode="json")))
         return self
 
 

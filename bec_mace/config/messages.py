@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -52,6 +52,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
         location = tuple(part for part in detail["loc"] if not str(part).startswith("["))
         mistakes.append(Mistake(location, _words(detail, location, model)))
     return mistakes
+
+
+def raise_together(schema: BaseModel, mistakes: Iterable[Mistake]) -> None:
+    """Raise one error for keys that do not fit together, of a configuration that was made without a file.
+
+    Raises:
+        ConfigError: There is at least one mistake.
+    """
+    lines = [(0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}") for mistake in mistakes]
+    raise_mistakes(type(schema).__name__, lines)
 
 
 def raise_mistakes(name: str, lines: list[tuple[int, str]]) -> None:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from bec_mace.config.checks import Whole, check_path, show, wrong
 from bec_mace.config.document import Mistake
 from bec_mace.config.dynamics import PotentialConfig, Vector
-from bec_mace.config.messages import raise_mistakes
+from bec_mace.config.messages import raise_together
 from bec_mace.config.schema import read_config
 from bec_mace.config.section import Device, Precision, Section
 
@@ -169,13 +169,7 @@ class PhononConfig(Section):
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> PhononConfig:
-        raise_mistakes(
-            "PhononConfig",
-            [
-                (0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
-                for mistake in cross_check(self.model_dump(mode="json"))
-            ],
-        )
+        raise_together(self, cross_check(self.model_dump(mode="json")))
         return self
 
 

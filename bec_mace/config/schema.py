@@ -30,7 +30,7 @@ from bec_mace.config.checks import (
 from bec_mace.config.data_entries import TrainingFiles, check_entries
 from bec_mace.config.document import Mistake, apply_overrides, dump_text, read_document, write_document
 from bec_mace.config.electrostatics import check_electrostatics
-from bec_mace.config.messages import explain, raise_mistakes
+from bec_mace.config.messages import explain, raise_mistakes, raise_together
 from bec_mace.config.model import KernelModelConfig, ModelConfig
 from bec_mace.config.section import Device, Precision, Section
 from bec_mace.errors import ConfigError
@@ -185,13 +185,7 @@ class CommonConfig(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> CommonConfig:
-        raise_mistakes(
-            type(self).__name__,
-            [
-                (0, f"{'.'.join(map(str, mistake.location))}: {mistake.message}")
-                for mistake in cross_check(self.model_dump(mode="json"))
-            ],
-        )
+        raise_together(self, cross_check(self.model_dump(mode="json")))
         return self
 
 

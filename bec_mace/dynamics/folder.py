@@ -29,7 +29,7 @@ from bec_mace.config.dynamics import MDConfig, load_md_config
 from bec_mace.config.schema import save_config
 from bec_mace.data.labels import TOTAL_CHARGE
 from bec_mace.errors import DynamicsError
-from bec_mace.storage.files import check_free, logging_to, replace_file
+from bec_mace.storage.files import check_free, logging_to, replace_file, replace_text
 from bec_mace.storage.locks import alone_in
 
 STATE = "state.npz"
@@ -181,7 +181,7 @@ class MDFolder:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""
         text = json.dumps(results, indent=2) + "\n"
-        replace_file(self.results, lambda path: path.write_text(text, encoding="utf-8"))
+        replace_text(self.results, text)
 
     def logging_to_file(self) -> AbstractContextManager[None]:
         """Append the package's log to md.log for the time of a ``with`` block."""

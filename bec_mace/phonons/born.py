@@ -20,7 +20,7 @@ from bec_mace.models import PolarizationModel
 from bec_mace.models.familiarity import Familiarity
 from bec_mace.phonons.lattice import explained, phonopy_module
 from bec_mace.predict.work_units import check_finite, split_outputs
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import replace_text
 from bec_mace.units import COULOMB_CONSTANT
 
 logger = logging.getLogger(__name__)
@@ -178,4 +178,4 @@ def write_born(phonon: Any, born: BornCharges, path: str | Path) -> None:
     lines = phonopy_module("phonopy.file_IO").get_BORN_lines(
         phonon.primitive, born.charges, born.epsilon, symprec=phonon.symmetry.tolerance
     )
-    replace_file(Path(path), lambda place: place.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    replace_text(Path(path), "\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ from bec_mace.phonons.analysis import PhononResults
 from bec_mace.phonons.bands import Bands
 from bec_mace.phonons.modes import GammaModes, LongitudinalModes
 from bec_mace.phonons.optics import CM_PER_THZ, OpticalSpectrum
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import replace_text
 
 _PARTS = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("yz", 1, 2), ("xz", 0, 2), ("xy", 0, 1))
 
@@ -168,4 +168,4 @@ def _plain(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    replace_file(path, lambda place: place.write_text(text + "\n", encoding="utf-8"))
+    replace_text(path, text + "\n")

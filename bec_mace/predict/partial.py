@@ -24,7 +24,7 @@ from bec_mace.predict.extxyz import ExtxyzPart
 from bec_mace.predict.hdf5 import Hdf5Part
 from bec_mace.predict.stream import Done
 from bec_mace.predict.work_units import Unit
-from bec_mace.storage.files import put_in_place, replace_file, resolve_links
+from bec_mace.storage.files import put_in_place, replace_text, resolve_links
 from bec_mace.storage.locks import alone_in
 
 RECORD = np.dtype([(name, "<i8") for name in ("number", "first", "frames", "atoms", "place")] + [("digest", "<u8")])
@@ -111,7 +111,7 @@ class PartialRun:
             self._remove()
             self.folder.mkdir(exist_ok=True)
         text = json.dumps(self._identity, indent=2) + "\n"
-        replace_file(self.folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        replace_text(self.folder / "run.json", text)
 
     def data(self, rank: int) -> Path:
         """The file that a process writes."""

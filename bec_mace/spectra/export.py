@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from bec_mace.errors import SpectrumError
 from bec_mace.spectra.infrared import Spectrum
 from bec_mace.spectra.peaks import PROMINENCE, find_peaks
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import replace_text
 
 
 def columns(spectrum: Spectrum) -> dict[str, np.ndarray]:
@@ -42,10 +43,19 @@ def write_csv(spectrum: Spectrum, path: str | Path) -> None:
         spectrum: From ``infrared_spectrum``.
         path: The file, complete or not written at all.
     """
-    table = columns(spectrum)
-    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in spectrum.meta.items()]
+    write_columns(columns(spectrum), spectrum.meta, path)
+
+
+def write_columns(table: Mapping[str, np.ndarray], meta: Mapping[str, Any], path: str | Path) -> None:
+    """Write columns by name as a table, below lines with # that say how they were made."""
+    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in meta.items()]
     lines += [",".join(table), *(",".join(f"{value:.8g}" for value in row) for row in zip(*table.values(), strict=True))]
-    replace_file(Path(path), lambda file: file.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    replace_text(Path(path), "\n".join(lines) + "\n")
+
+
+def known_values(table: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
+    """Columns as what JSON can hold; numbers that are not known are None."""
+    return {name: [_known(value) for value in values.tolist()] for name, values in table.items()}
 
 
 def to_dict(spectrum: Spectrum, prominence: float = PROMINENCE) -> dict[str, Any]:
@@ -67,14 +77,14 @@ def to_dict(spectrum: Spectrum, prominence: float = PROMINENCE) -> dict[str, Any
             }
             for peak in find_peaks(spectrum, prominence)
         ],
-        "columns": {name: [_known(value) for value in values.tolist()] for name, values in columns(spectrum).items()},
+        "columns": known_values(columns(spectrum)),
     }
 
 
 def write_json(spectrum: Spectrum, path: str | Path, prominence: float = PROMINENCE) -> None:
     """Write ``to_dict``, complete or not at all."""
     text = json.dumps(to_dict(spectrum, prominence), indent=1, ensure_ascii=False) + "\n"
-    replace_file(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
+    replace_text(Path(path), text)
 
 
 def read_curve(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

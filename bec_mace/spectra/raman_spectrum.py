@@ -38,10 +38,11 @@ from bec_mace.data.formats import find_format
 from bec_mace.data.reading import read_atoms
 from bec_mace.errors import SpectrumError
 from bec_mace.spectra.correlation import correlate, correlation_length, nyquist, spectral_density
+from bec_mace.spectra.export import known_values, write_columns
 from bec_mace.spectra.from_trajectory import frame_interval, same_atoms, trajectory_of
 from bec_mace.spectra.infrared import MAX_BLOCKS, MAX_WAVENUMBER, Settings, mean_and_error
 from bec_mace.spectra.steady import steady, temperature
-from bec_mace.storage.files import replace_file
+from bec_mace.storage.files import replace_text
 from bec_mace.units import BOLTZMANN, PLANCK, SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
@@ -270,16 +271,12 @@ def raman_columns(spectrum: RamanSpectrum) -> dict[str, np.ndarray]:
 
 def write_raman_csv(spectrum: RamanSpectrum, path: str | Path) -> None:
     """Write a table, complete or not at all: lines beginning with # say how it was made."""
-    table = raman_columns(spectrum)
-    lines = [f"# {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in spectrum.meta.items()]
-    lines += [",".join(table), *(",".join(f"{value:.8g}" for value in row) for row in zip(*table.values(), strict=True))]
-    replace_file(Path(path), lambda file: file.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_columns(raman_columns(spectrum), spectrum.meta, path)
 
 
 def write_raman_json(spectrum: RamanSpectrum, path: str | Path) -> None:
     """Write how it was made, the activity and the columns, complete or not at all; what is not known is null."""
-    table = raman_columns(spectrum)
-    columns = {name: [float(x) if np.isfinite(x) else None for x in values] for name, values in table.items()}
+    columns = known_values(raman_columns(spectrum))
     content = {"meta": spectrum.meta, "activity_Å4/u": spectrum.activity(), "columns": columns}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    replace_file(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
+    replace_text(Path(path), text)

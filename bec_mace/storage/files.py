@@ -45,6 +45,11 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text, complete or not at all; see :func:`replace_file`."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def resolve_links(path: Path) -> Path:
     """The file that a path leads to, which need not exist yet.
 

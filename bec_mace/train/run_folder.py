@@ -24,7 +24,7 @@ import torch
 
 from bec_mace.config.schema import CommonConfig, save_config
 from bec_mace.errors import TrainingError
-from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file
+from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file, replace_text
 from bec_mace.storage.locks import alone_in
 
 UNIMPORTANT: Any = {"output": True, "training": {"time_limit_minutes"}, "device": True}
@@ -127,7 +127,7 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""
-        replace_file(self.results, lambda path: path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8"))
+        replace_text(self.results, json.dumps(results, indent=2) + "\n")
 
 
 def read_metrics(path: str | Path) -> tuple[dict[str, list[float]], dict[str, str]]:
