@@ -1,7 +1,7 @@
 """One program for all figures of speed and memory: one table, one file, one plot.
 
-    OMP_NUM_THREADS=1 python scripts/benchmark.py --json docs/benchmark_cpu.json --plot docs/benchmark_cpu.png
-    python scripts/benchmark.py --device cuda --only ratios mace training gpu --json docs/benchmark_gpu.json
+    OMP_NUM_THREADS=1 python scripts/benchmark.py --json docs/figures/benchmark_cpu.json --plot docs/figures/benchmark_cpu.png
+    python scripts/benchmark.py --device cuda --only ratios mace training gpu --json docs/figures/benchmark_gpu.json
 
 192 atoms of water, 2 layers, 64x0e + 64x1o, r_max 5 Å, one thread. On the CPU time is processor time, in turns and as medians,
 so that other programs on the machine disturb little. Parts of one file are measured when they are asked for (``--only``).

@@ -35,7 +35,18 @@ from bec_mace.storage.files import replace_text
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = Path(__file__).with_suffix("")
-COPIED = ("bec_mace", "tests", "configs", "scripts", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+COPIED = (
+    "bec_mace",
+    "tests",
+    "configs",
+    "scripts",
+    "docs",
+    "mkdocs.yml",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 TIMEOUT = 900.0
 """Seconds; a mistake that makes the tests run on for ever is noticed too."""
 

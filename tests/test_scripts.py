@@ -230,14 +230,15 @@ def test_mistakes_of_benchmark_are_named(
 
 
 @pytest.mark.usefixtures("benchmark")
-def test_the_readme_shows_the_figures_of_the_file() -> None:
+def test_the_documentation_shows_the_figures_of_the_file() -> None:
     from benchmarking import report
 
-    path, readme = SCRIPTS.parent / "docs" / "benchmark_cpu.json", (SCRIPTS.parent / "README.md").read_text(encoding="utf-8")
+    figures = SCRIPTS.parent / "docs" / "figures"
+    path, page = figures / "benchmark_cpu.json", (figures / "cost.md").read_text(encoding="utf-8")
     if not path.exists():
-        pytest.skip("docs/benchmark_cpu.json is not there")
+        pytest.skip("docs/figures/benchmark_cpu.json is not there")
     for table in report.markdown(json.loads(path.read_text(encoding="utf-8"))).split("\n\n"):
-        assert table in readme, f"print the tables with benchmark.py --markdown; the README lacks\n{table}"
+        assert table in page, f"print the tables with benchmark.py --markdown; docs/figures/cost.md lacks\n{table}"
 
 
 def test_a_shipped_model_names_no_folder_of_this_machine(

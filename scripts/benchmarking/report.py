@@ -107,7 +107,7 @@ def table(figures: Figures) -> str:
 
 
 def markdown(figures: Figures) -> str:
-    """The tables of the README."""
+    """The tables of docs/figures/cost.md."""
     parts = []
     if "ratios" in figures:
         names = list(figures["ratios"])

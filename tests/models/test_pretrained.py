@@ -46,10 +46,10 @@ def test_metadata_tell_what_a_user_must_know_and_no_place(name: str) -> None:
     assert (PRETRAINED / f"{name}.safetensors").stat().st_size < 25e6
 
 
-def test_the_readme_shows_the_error_of_the_model(crystals: PolarizationModel) -> None:
+def test_the_documentation_shows_the_error_of_the_model(crystals: PolarizationModel) -> None:
     metrics = crystals.metadata["metrics"]
     row = f"the model `crystals` | 1094 | MAE {metrics[f'test_{Z}_mae']:.3f} (RMSE {metrics[f'test_{Z}_rmse']:.3f})"
-    assert row in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert row in (Path(__file__).parents[2] / "docs" / "figures" / "accuracy.md").read_text(encoding="utf-8")
 
 
 def test_known_crystals(crystals: PolarizationModel) -> None:
