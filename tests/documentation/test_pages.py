@@ -86,7 +86,7 @@ def test_blocks_name_their_language_and_why_they_are_not_run(page: Path) -> None
         where = f"{name_of(page)}:{block.line}"
         assert block.language in LANGUAGES, f"{where}: name the language of the block, one of {', '.join(sorted(LANGUAGES))}"
         assert block.mark != "not run" or block.reason, f"{where}: write <!-- not run: REASON -->"
-    marks = re.findall(r"<!-- *(?:not run|slow)", without_code(read(page)))
+    marks = re.findall(r"^ *<!-- *(?:not run|slow)", without_code(read(page)), re.MULTILINE)
     assert len(marks) == sum(bool(block.mark) for block in blocks(read(page))), "a mark is misspelt or before no block"
 
 
