@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bec_mace.config.field_runs import load_field_runs
 from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.schema import load_config
 from bec_mace.dynamics import load_md_config
@@ -97,8 +98,8 @@ def test_block_runs(block, clone, environment):
 def test_yaml_is_a_configuration(block, tmp_path):
     path = tmp_path / "readme.yaml"
     path.write_text(block.code, encoding="utf-8")
-    load = load_md_config if "ensemble:" in block.code else load_phonon_config if "supercell:" in block.code else load_config
-    load(path)
+    loaders = {"ensemble:": load_md_config, "supercell:": load_phonon_config, "\nruns:": load_field_runs}
+    next((load for key, load in loaders.items() if key in block.code), load_config)(path)
 
 
 def test_marks_and_languages_are_understood():

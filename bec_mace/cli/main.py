@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bec_mace.cli.combine import combine_command
+from bec_mace.cli.convert import convert_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
@@ -41,6 +42,7 @@ for _command in (
     evaluate_command,
     predict_command,
     info_command,
+    convert_command,
     spectrum_command,
     phonons_command,
     vibrations_command,
