@@ -30,8 +30,8 @@ def convert_command(
     """Write structures and labels of any files into one that training reads without further keys.
 
     SOURCES are files and globs: outputs of VASP, ph.x, Abinit, CP2K, BORN of phonopy, and all that ASE reads; raw outputs have
-    an index order and units of their own. A YAML file with
-    `runs:`, a list of {file: plus_x.out, field: [0.01, 0, 0]} with each field and its opposite in V/Å, gives Z* from forces.
+    an index order and units of their own. A YAML file with `runs:`, a list of {file: plus_x.out, field: [0.01, 0, 0]} with each
+    field and its opposite in V/Å, gives Z* from forces.
     """
     if not output.name.endswith(STRUCTURES):
         raise FileError(f"-o {output}: extended XYZ is written; end the name in one of {', '.join(STRUCTURES)}.")
