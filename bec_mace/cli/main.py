@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bec_mace.cli.check import check_command
 from bec_mace.cli.combine import combine_command
 from bec_mace.cli.convert import convert_command
 from bec_mace.cli.evaluate import evaluate_command
@@ -43,6 +44,7 @@ for _command in (
     predict_command,
     info_command,
     convert_command,
+    check_command,
     spectrum_command,
     phonons_command,
     vibrations_command,
