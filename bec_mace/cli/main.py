@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from bec_mace.cli.check import check_command
 from bec_mace.cli.combine import combine_command
+from bec_mace.cli.convert import convert_command
 from bec_mace.cli.evaluate import evaluate_command
 from bec_mace.cli.failures import CarefulGroup
 from bec_mace.cli.info import info_command
@@ -41,6 +43,8 @@ for _command in (
     evaluate_command,
     predict_command,
     info_command,
+    convert_command,
+    check_command,
     spectrum_command,
     phonons_command,
     vibrations_command,

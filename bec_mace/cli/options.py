@@ -109,6 +109,30 @@ def parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
+units_option = click.option(
+    "--units",
+    "units",
+    multiple=True,
+    metavar="PROPERTY=UNIT",
+    help="Unit of a property in files that are no raw outputs, such as forces=hartree/bohr or positions=bohr.",
+)
+
+
+def parse_units(units: tuple[str, ...]) -> dict[str, str]:
+    """Read PROPERTY=UNIT texts.
+
+    Raises:
+        DataError: A text has no ``=``, or nothing on one side of it.
+    """
+    pairs = {}
+    for text in units:
+        name, _, unit = text.partition("=")
+        if not name or not unit:
+            raise DataError(f"--units {text}: expected PROPERTY=UNIT, for example forces=hartree/bohr")
+        pairs[name.strip()] = unit.strip()
+    return pairs
+
+
 def load(name: str, device: str, precision: str) -> PolarizationModel:
     """Load a model onto a device.
 
@@ -125,6 +149,8 @@ TABLES, JSON = (".csv", ".txt", ".dat"), (".json",)
 PICTURES = (".png", ".pdf", ".svg", ".eps", ".ps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 PREDICTIONS, CURRENTS = (".extxyz", ".xyz", ".h5", ".hdf5"), (".h5", ".hdf5")
 """Endings of the names of what commands write."""
+STRUCTURES = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz")
+"""Of files of structures with labels."""
 
 
 def check_outputs(inputs: Iterable[str | Path], **outputs: tuple[Path | None, Collection[str], str]) -> None:

@@ -35,7 +35,7 @@ def read_frames(
     require: Collection[str] = (),
     allow_missing: Collection[str] = (),
 ) -> list[Frame]:
-    """Read structures and labels from any files that ASE reads, and from raw outputs of VASP, ph.x and phonopy.
+    """Read structures and labels from any files that ASE reads, and from raw outputs of VASP, ph.x, phonopy, Abinit and CP2K.
 
     Args:
         paths: A file, a glob, or a list of them; compressed files too. ``"bec_mace:NAME"`` is a data set that is
@@ -69,17 +69,38 @@ def read_frames(
     seen: set[str] = set()
     files = expand(paths)
     for path in files:
-        file_format = formats.find_format(path)
-        raw = file_format.output is not None
-        own_keys = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES and key != OTHER_KEY)}
-        order = "polarization_first" if raw else index_order
-        for number, atoms in enumerate(read_atoms(file_format)):
-            seen |= file_keys(atoms)
-            frames.append(
-                Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=wanted, source=f"{path}, frame {number}")
-            )
+        for frame, held in file_frames(formats.find_format(path), keys=keys, index_order=index_order, properties=wanted):
+            seen |= held
+            frames.append(frame)
     check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
+
+
+def file_frames(
+    file_format: formats.FoundFormat,
+    *,
+    keys: Mapping[str, str] | None = None,
+    index_order: str = "polarization_first",
+    properties: Collection[str] | None = None,
+) -> Iterator[tuple[Frame, set[str]]]:
+    """Yield the frames of one file, each with the keys that it has in the file.
+
+    Args:
+        file_format: The file.
+        keys: As for :func:`read_frames`.
+        index_order: As for :func:`read_frames`.
+        properties: Labels to read; all that are known when None.
+
+    Raises:
+        DataError: As :func:`read_frames`.
+    """
+    path, raw = file_format.path, file_format.output is not None
+    own_keys = {name: key for name, key in (keys or {}).items() if not (raw and name == _CHARGES and key != OTHER_KEY)}
+    order = "polarization_first" if raw else index_order
+    for number, atoms in enumerate(read_atoms(file_format)):
+        source = f"{path}, frame {number}"
+        frame = Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=properties, source=source)
+        yield frame, file_keys(atoms)
 
 
 def expand(paths: Paths) -> list[Path]:

@@ -173,13 +173,6 @@ def test_born_file_alone_or_damaged(tmp_path) -> None:
         read_frames(path)
 
 
-def test_derivative_database(tmp_path) -> None:
-    path = tmp_path / "out_DDB"
-    path.write_text("\n **** DERIVATIVE DATABASE ****    \n+DDB, Version number    100401\n")
-    with pytest.raises(DataError, match="out_DDB: an Abinit DDB is not read. Let anaddb or abipy"):
-        read_frames(path)
-
-
 def test_other_files_are_left_alone(files, write_extxyz, tmp_path) -> None:
     for path in files.glob("*.extxyz"):
         assert outputs.recognise(path) is None

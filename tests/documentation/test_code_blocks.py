@@ -16,6 +16,7 @@ import pytest
 
 from bec_mace.config.driver import load_driver_config
 from bec_mace.config.phonons import load_phonon_config
+from bec_mace.config.field_runs import load_field_runs
 from bec_mace.config.schema import load_config
 from bec_mace.dynamics import load_md_config
 from tests.documentation.pages import PAGES, ROOT, Block, blocks, name_of, read
@@ -25,6 +26,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "ensemble:": load_md_config,
     "supercell:": load_phonon_config,
     "address:": load_driver_config,
+    "\nruns:": load_field_runs,
     "": load_config,
 }
 

@@ -94,10 +94,10 @@ def attach_dielectric(atoms: Atoms, tensor: np.ndarray) -> None:
     atoms.info[_DIELECTRIC_KEY] = tensor.reshape(9)
 
 
-def check_count(n_charges: int, n_atoms: int, where: str) -> None:
-    """Raise a DataError when the number of tensors is not the number of atoms."""
+def check_count(n_charges: int, n_atoms: int, where: str, what: str = "Born effective charges") -> None:
+    """Raise a DataError when the number of tensors, or of ``what``, is not the number of atoms."""
     if n_charges != n_atoms:
         raise DataError(
-            f"{where}: Born effective charges of {n_charges} atoms, but the structure has {n_atoms}. "
+            f"{where}: {what} of {n_charges} atoms, but the structure has {n_atoms}. "
             "The file is cut off or damaged: run the calculation again, or leave the file out."
         )

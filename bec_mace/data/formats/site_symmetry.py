@@ -8,7 +8,8 @@ where the operation of the space group with the rotation R takes atom i to atom 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,56 @@ TOLERANCE = 1e-4
 """How far positions may be from their symmetry, in Å."""
 _CONSISTENT = 0.05
 """How much a tensor may break the symmetry of its site, in e."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The operations of the space group of a crystal.
+
+    Attributes:
+        rotations: In Cartesian coordinates, of shape (n_operations, 3, 3).
+        images: Which atom each takes each atom to, of shape (n_operations, n_atoms).
+        equivalent: The first atom of the set that an atom belongs to, of shape (n_atoms,).
+        international: Symbol of the space group.
+    """
+
+    rotations: np.ndarray
+    images: np.ndarray
+    equivalent: np.ndarray
+    international: str
+
+    def average(self, tensors: np.ndarray) -> np.ndarray:
+        """Tensors of shape (n_atoms, 3, 3) averaged over all operations, which then have the symmetry of the crystal."""
+        out = np.zeros_like(tensors)
+        for rotation, image in zip(self.rotations, self.images, strict=True):
+            out[image] += rotation @ tensors @ rotation.T
+        return out / len(self.rotations)
+
+
+def find_operations(atoms: Atoms, where: str, tolerance: float = TOLERANCE) -> Operations:
+    """The operations of the space group that spglib finds.
+
+    Args:
+        atoms: A crystal.
+        where: File, and what symmetry is needed for there, for messages.
+        tolerance: How far positions may be from their symmetry, in Å.
+
+    Raises:
+        DataError: spglib is not installed, or finds no symmetry.
+    """
+    try:
+        import spglib
+    except ImportError:
+        raise DataError(f"{where}, and the symmetry that this takes is found by spglib: pip install spglib") from None
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how it reports errors
+        dataset = spglib.get_symmetry_dataset(cell, symprec=tolerance)
+    if dataset is None:
+        raise DataError(f"{where}, but spglib finds no symmetry in the structure; atoms may lie on each other.")
+    to_cartesian = atoms.cell.array.T
+    rotations = np.array([to_cartesian @ rotation @ np.linalg.inv(to_cartesian) for rotation in dataset.rotations])
+    return Operations(rotations, _images(atoms, dataset), np.asarray(dataset.equivalent_atoms), str(dataset.international))
 
 
 def expand(atoms: Atoms, tensors: np.ndarray, listed: list[int] | None, where: str) -> np.ndarray:
@@ -39,45 +90,29 @@ def expand(atoms: Atoms, tensors: np.ndarray, listed: list[int] | None, where: s
         DataError: spglib is not installed, the numbers of tensors and of independent atoms differ, or a tensor does not have
             the symmetry of its site.
     """
-    try:
-        import spglib
-    except ImportError:
-        raise DataError(
-            f"{where}: lists {len(tensors)} of {len(atoms)} atoms, and the symmetry that gives the others is found by spglib: "
-            "pip install spglib"
-        ) from None
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of how it reports errors
-        dataset = spglib.get_symmetry_dataset(cell, symprec=TOLERANCE)
-    if dataset is None:
-        raise DataError(f"{where}: spglib finds no symmetry in the structure beside it; atoms may lie on each other.")
-    equivalent = np.asarray(dataset.equivalent_atoms)
-    independent = list(dict.fromkeys(int(atom) for atom in equivalent))
+    found = find_operations(atoms, f"{where}: lists {len(tensors)} of {len(atoms)} atoms")
+    independent = list(dict.fromkeys(int(atom) for atom in found.equivalent))
     if len(independent) != len(tensors) or listed not in (None, [atom + 1 for atom in independent]):
         named = f" (atoms {', '.join(map(str, listed))})" if listed else ""
         raise DataError(
             f"{where}: holds Born effective charges of {len(tensors)} atoms{named}, but the independent atoms of the structure "
-            f"beside it, {dataset.international}, are {', '.join(str(atom + 1) for atom in independent)} of {len(atoms)}; "
+            f"beside it, {found.international}, are {', '.join(str(atom + 1) for atom in independent)} of {len(atoms)}; "
             "the two do not belong together. Give the structure that the file was made for, or the output of the calculation."
         )
-    to_cartesian = atoms.cell.array.T
-    rotations = [to_cartesian @ rotation @ np.linalg.inv(to_cartesian) for rotation in dataset.rotations]
-    images = _images(atoms, dataset)
     out = np.zeros((len(atoms), 3, 3))
     for tensor, source in zip(tensors, independent, strict=True):
-        _check_site(tensor, source, images, rotations, where)
-        for atom in np.flatnonzero(equivalent == source):
-            rotation = rotations[int(np.flatnonzero(images[:, source] == atom)[0])]
+        _check_site(tensor, source, found, where)
+        for atom in np.flatnonzero(found.equivalent == source):
+            rotation = found.rotations[int(np.flatnonzero(found.images[:, source] == atom)[0])]
             out[atom] = rotation @ tensor @ rotation.T
     return out
 
 
-def _images(atoms: Atoms, dataset: object) -> np.ndarray:
+def _images(atoms: Atoms, dataset: Any) -> np.ndarray:
     """Where each operation takes each atom, of shape (n_operations, n_atoms)."""
     places = atoms.get_scaled_positions()
     rows = []
-    for rotation, translation in zip(dataset.rotations, dataset.translations, strict=True):  # type: ignore[attr-defined]
+    for rotation, translation in zip(dataset.rotations, dataset.translations, strict=True):
         moved = places @ np.asarray(rotation).T + translation
         difference = moved[:, None] - places[None]
         difference -= np.round(difference)
@@ -87,8 +122,8 @@ def _images(atoms: Atoms, dataset: object) -> np.ndarray:
     return np.array(rows)
 
 
-def _check_site(tensor: np.ndarray, atom: int, images: np.ndarray, rotations: list[np.ndarray], where: str) -> None:
-    kept = [rotations[number] for number in np.flatnonzero(images[:, atom] == atom)]
+def _check_site(tensor: np.ndarray, atom: int, operations: Operations, where: str) -> None:
+    kept = operations.rotations[operations.images[:, atom] == atom]
     worst = max(float(np.abs(rotation @ tensor @ rotation.T - tensor).max()) for rotation in kept)
     if worst > _CONSISTENT:
         raise DataError(

@@ -61,15 +61,28 @@ def rotation_residual(frame: Frame, charges: np.ndarray) -> np.ndarray:
     return result
 
 
+def rotates(frame: Frame) -> bool:
+    """Whether the rotational sum rule can be tested: a neutral molecule with Born effective charges and a dipole."""
+    charges = frame.labels.get("born_effective_charges")
+    if charges is None or "dipole" not in frame.labels or frame.pbc.any():
+        return False
+    return bool(abs(np.trace(charges.sum(axis=0)) / 3) <= _NEUTRAL)
+
+
+def is_transposed(frame: Frame) -> bool:
+    """Whether the transpose fits the rotational sum rule of a molecule clearly better."""
+    charges = frame.labels["born_effective_charges"]
+    straight, crossed = (np.linalg.norm(rotation_residual(frame, one)) for one in (charges, charges.swapaxes(1, 2)))
+    return bool(crossed < _CLEARLY * straight)
+
+
 def check_rotation(frames: Sequence[Frame]) -> RotationCheck | None:
     """Test the index order of the labels on all neutral molecules; None when there are none with a dipole."""
     straight, crossed = [], []
     for frame in frames:
-        charges = frame.labels.get("born_effective_charges")
-        if charges is None or "dipole" not in frame.labels or frame.pbc.any():
+        if not rotates(frame):
             continue
-        if abs(np.trace(charges.sum(axis=0)) / 3) > _NEUTRAL:
-            continue
+        charges = frame.labels["born_effective_charges"]
         straight.append(rotation_residual(frame, charges))
         crossed.append(rotation_residual(frame, charges.swapaxes(1, 2)))
     if not straight:
