@@ -154,6 +154,15 @@ class TrainingConfig(Section):
     )
 
 
+class LoggingConfig(Section):
+    """Where the numbers of each epoch go beside metrics.csv."""
+
+    tensorboard: bool = Field(default=False, description="Whether to write them for TensorBoard, into the run folder.")
+    wandb: str | None = Field(
+        default=None, min_length=1, description="Project of Weights & Biases to send them to. Null: none."
+    )
+
+
 class FitConfig(Section):
     """How the weights of a kernel model are found."""
 
@@ -198,6 +207,9 @@ class RunConfig(CommonConfig):
     data: DataConfig = Field(description="Structures and labels.")
     model: ModelConfig = Field(description="Network and heads.")
     training: TrainingConfig = Field(description="Length, optimizer, loss.")
+    logging: LoggingConfig = Field(
+        default_factory=LoggingConfig, description="TensorBoard and Weights & Biases, where they are wanted."
+    )
 
 
 class KernelRunConfig(CommonConfig):
