@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bec_mace.data.formats import abinit, espresso, ipi, outcar, phonopy, vasprun
+from bec_mace.data.formats import abinit, espresso, ipi, lammps, outcar, phonopy, vasprun
 from bec_mace.data.formats.parsing import read_head
 from bec_mace.data.formats.xyz import is_extxyz
 
@@ -41,6 +41,7 @@ FORMATS = {
     "phonopy BORN": OutputFormat(phonopy.recognises, phonopy.read),
     "Abinit DDB": OutputFormat(abinit.recognises, abinit.read),
     "i-PI trajectory": OutputFormat(ipi.recognises, ipi.read),
+    "LAMMPS dump": OutputFormat(lammps.recognises, lammps.read),
 }
 """Every kind of output that is read here, by name."""
 
