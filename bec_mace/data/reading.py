@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bec_mace import datasets
 from bec_mace.data import formats
@@ -19,6 +20,8 @@ from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path]
 Result = TypeVar("Result")
@@ -50,7 +53,8 @@ def read_frames(
         allow_missing: Properties of ``require`` that some frames, but not all, may lack.
 
     Returns:
-        Frames in the order of the files. A glob is sorted by name.
+        Frames in the order of the files. A glob is sorted by name. A label that nobody asks for and that has different values
+        under two keys is left out, with a warning.
 
     Raises:
         DataError: A file that is missing or cannot be read, a frame that cannot be used, or a required property
@@ -67,6 +71,8 @@ def read_frames(
     wanted = None if properties is None else [*dict.fromkeys([*properties, *require])]
     frames = []
     seen: set[str] = set()
+    left_out: dict[str, str] = {}
+    needed = {*(properties or ()), *require, *allow_missing}
     files = expand(paths)
     for path in files:
         file_format = formats.find_format(path)
@@ -75,9 +81,11 @@ def read_frames(
         order = "polarization_first" if raw else index_order
         for number, atoms in enumerate(read_atoms(file_format)):
             seen |= file_keys(atoms)
-            frames.append(
-                Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=wanted, source=f"{path}, frame {number}")
-            )
+            source = f"{path}, frame {number}"
+            how: dict[str, Any] = {"keys": own_keys, "index_order": order, "properties": wanted, "source": source}
+            frames.append(Frame.from_atoms(atoms, **how, left_out=left_out, needed=needed))
+    for message in left_out.values():
+        logger.warning("%s It is left out of all frames where this is so.", message)
     check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
 
