@@ -16,6 +16,7 @@ from bec_mace.models import load_model
 from bec_mace.predict import predict_files, read_predictions
 from bec_mace.properties import PROPERTIES, Property, register
 from bec_mace.train.loop import train
+from bec_mace.train.run_folder import read_metrics
 
 from . import outside_head
 
@@ -51,9 +52,8 @@ def folder(files, tmp_path, monkeypatch):
 def test_two_rows_and_a_head_go_from_yaml_to_files(folder):
     """Labels, loss, logs, evaluation, checkpoint, files and calculator know the new properties."""
     results = train(load_config("mine.yaml"))
-    columns, units = (line.split(",") for line in (folder / "run" / "metrics.csv").read_text().splitlines()[:2])
-    assert units[columns.index("train_magnetic_moments_rmse")] == "mu_B"
-    assert units[columns.index("validation_quadrupole_rmse")] == "e Å^2/atom"
+    units = read_metrics(folder / "run" / "metrics.csv")[1]
+    assert units["train_magnetic_moments_rmse"] == "mu_B" and units["validation_quadrupole_rmse"] == "e Å^2/atom"
     assert results["validation"]["quadrupole"]["unit"] == "e Å^2/atom"
 
     model = load_model("run")

@@ -43,7 +43,8 @@ def evaluate_command(
     """Compare the predictions of MODEL with the labels in DATA.
 
     MODEL is a file, a run folder, or the name of a model of the package. DATA is one or more files or globs; any
-    format that ASE reads.
+    format that ASE reads. Judged is what DATA holds and MODEL gives: Born effective charges, energies, forces, stress,
+    dipoles, polarizations, polarizabilities, dielectric tensors; any one of them is enough.
     """
     check_outputs((model, *data), json=(json_file, JSON, "results"), plot=(plot_file, PICTURES, "a picture"))
     labels = parse_keys(keys)
@@ -53,7 +54,7 @@ def evaluate_command(
 
     from bec_mace.cli.console import log_to_stderr
     from bec_mace.data import read_frames
-    from bec_mace.evaluate.comparison import check_labelled, compare, format_table, summarize_comparison
+    from bec_mace.evaluate.comparison import check_labelled, compare, format_table, not_judged, summarize_comparison
     from bec_mace.models.own_energies import number_of_reference
     from bec_mace.storage.files import replace_text
 
@@ -61,11 +62,14 @@ def evaluate_command(
     frames = read_frames(list(data), keys=labels, index_order=index_order)
     check_labelled(frames)
     judged = load(model, device, precision)
+    check_labelled(frames, judged.provides)
     if number_of_reference(judged, reference):
         frames = [replace(frame, reference=reference) for frame in frames]
     comparison = compare(judged, frames, batch_size, uncertainty=uncertainty)
     result = summarize_comparison(comparison)
     click.echo(format_table(result))
+    for line in not_judged(frames, judged.provides):
+        click.echo(f"not judged: {line}")
     if json_file is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
         replace_text(json_file, text)

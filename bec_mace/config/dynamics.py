@@ -159,6 +159,8 @@ class SamplingConfig(Section):
 
     currents: Whole | None = Field(default=4, ge=1, description="Steps between two currents, each from one Z*. Null: none.")
     trajectory: Whole = Field(default=50, ge=1, description="Steps between two frames of the trajectory.")
+    born_effective_charges: bool = Field(default=False, description="Whether frames of the trajectory hold Z*.")
+    charges: bool = Field(default=False, description="Whether frames of the trajectory hold the charges of the model's heads.")
     log: Whole = Field(default=100, ge=1, description="Steps between two lines of the log.")
     checkpoint: Whole = Field(default=1000, ge=1, description="Steps between two states to resume from.")
 
@@ -229,9 +231,17 @@ def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
     """
     potential = values.get("potential")
     ours = isinstance(potential, str) or (isinstance(potential, Mapping) and potential.get("model") is not None)
-    if potential is None or ours or values.get("charges") is not None or values.get("electric_field") is None:
+    if potential is None or ours or values.get("charges") is not None:
         return []
-    return [Mistake(("electric_field",), "the potential gives no Z*, so nothing feels the field; name a model under charges")]
+    advice = "name a model under charges"
+    mistakes = []
+    if values.get("electric_field") is not None:
+        mistakes.append(Mistake(("electric_field",), f"the potential gives no Z*, so nothing feels the field; {advice}"))
+    sampling = values.get("sampling")
+    for name in ("born_effective_charges", "charges"):
+        if isinstance(sampling, Mapping) and sampling.get(name) is True:
+            mistakes.append(Mistake(("sampling", name), f"the potential gives no {name}; {advice}"))
+    return mistakes
 
 
 def load_md_config(path: str | Path, overrides: Sequence[str] = ()) -> MDConfig:

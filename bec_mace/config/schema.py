@@ -83,15 +83,27 @@ class DataConfig(Section):
     seed: Whole = Field(default=0, ge=0, le=LARGEST_SEED, description="Seed of the random split by fraction.")
 
 
+RATE_OF_SOAP = 0.1
+"""The learning rate of soap where none is given."""
+
+
 class OptimizerConfig(Section):
     """How a gradient becomes a step."""
 
     name: Literal["adam", "adamw", "soap"] = Field(
         default="adam", description="Optimizer. soap needs about half the steps of adam, at ten times its rate."
     )
-    learning_rate: float = Field(default=0.01, gt=0, le=1e6, description="Highest learning rate, after the warm-up.")
+    learning_rate: float = Field(
+        default=0.01, gt=0, le=1e6, description="Highest learning rate, after the warm-up; of soap 0.1 by default."
+    )
     amsgrad: bool = Field(default=True, description="adam, adamw: use the largest second moment so far.")
     weight_decay: float = Field(default=0.0, ge=0, le=1e6, description="Decay of the weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_soap(cls, value: Any) -> Any:
+        wanting = isinstance(value, dict) and value.get("name") == "soap" and "learning_rate" not in value
+        return {**value, "learning_rate": RATE_OF_SOAP} if wanting else value
 
 
 class ScheduleConfig(Section):
@@ -154,6 +166,15 @@ class TrainingConfig(Section):
     )
 
 
+class LoggingConfig(Section):
+    """Where the numbers of each epoch go beside metrics.csv."""
+
+    tensorboard: bool = Field(default=False, description="Whether to write them for TensorBoard, into the run folder.")
+    wandb: str | None = Field(
+        default=None, min_length=1, description="Project of Weights & Biases to send them to. Null: none."
+    )
+
+
 class FitConfig(Section):
     """How the weights of a kernel model are found."""
 
@@ -198,6 +219,9 @@ class RunConfig(CommonConfig):
     data: DataConfig = Field(description="Structures and labels.")
     model: ModelConfig = Field(description="Network and heads.")
     training: TrainingConfig = Field(description="Length, optimizer, loss.")
+    logging: LoggingConfig = Field(
+        default_factory=LoggingConfig, description="TensorBoard and Weights & Biases, where they are wanted."
+    )
 
 
 class KernelRunConfig(CommonConfig):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,8 @@ class Frame:
         properties: Collection[str] | None = None,
         source: str = "atoms",
         carry: bool = False,
+        left_out: MutableMapping[str, str] | None = None,
+        needed: Collection[str] = (),
     ) -> Frame:
         """Make a frame from ASE atoms.
 
@@ -134,6 +136,8 @@ class Frame:
             properties: Labels to read; all that are known when None.
             source: How messages name this frame.
             carry: Whether to keep what else the atoms have, for :meth:`to_atoms`.
+            left_out: As for :func:`~bec_mace.data.labels.extract_labels`.
+            needed: As there.
 
         Raises:
             DataError: As the class, or labels that are ambiguous, not numbers, not finite, or wrongly shaped.
@@ -143,7 +147,9 @@ class Frame:
             positions=np.array(atoms.positions, dtype=np.float64),
             cell=np.array(atoms.cell.array, dtype=np.float64),
             pbc=np.array(atoms.pbc, dtype=bool),
-            labels=extract_labels(atoms, source, keys=keys, index_order=index_order, properties=properties),
+            labels=extract_labels(
+                atoms, source, keys=keys, index_order=index_order, properties=properties, left_out=left_out, needed=needed
+            ),
             source=source,
             info=metadata(atoms, keys),
             unread=unread_keys(atoms, keys) if properties is None else (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ def extract_labels(
     keys: Mapping[str, str] | None = None,
     index_order: str = "polarization_first",
     properties: Collection[str] | None = None,
+    left_out: MutableMapping[str, str] | None = None,
+    needed: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Find the labels of a structure, in the shapes and units of ``PROPERTIES``.
 
@@ -55,6 +57,9 @@ def extract_labels(
         keys: Key by property name; replaces the known aliases of that property, and is taken from all others.
         index_order: Order of the indices of Born effective charges in the file.
         properties: Names to look for; all when None.
+        left_out: Takes the names of labels with different values under two keys, and what is to be said of it, in place of
+            an error.
+        needed: Names of which it is an error all the same.
 
     Returns:
         Labels by property name, float64.
@@ -71,7 +76,13 @@ def extract_labels(
     for name in PROPERTIES if properties is None else properties:
         row = PROPERTIES[name]
         aliases = (keys[name],) if name in keys else tuple(key for key in row.keys if key not in claimed)
-        value = _pick(list(_found(atoms, row, aliases, source)), name, source)
+        try:
+            value = _pick(list(_found(atoms, row, aliases, source)), name, source)
+        except _TwoValues as error:
+            if left_out is None or name in needed:
+                raise
+            left_out.setdefault(name, str(error))
+            continue
         if value is not None:
             labels[name] = value
     if index_order == "displacement_first" and "born_effective_charges" in labels:
@@ -172,6 +183,10 @@ def _found(atoms: Atoms, row: Property, aliases: tuple[str, ...], source: str) -
                     yield key, value
 
 
+class _TwoValues(DataError):
+    """One label has different values under two keys."""
+
+
 def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> np.ndarray | None:
     """The one value of a property, or None."""
     if not candidates:
@@ -181,7 +196,7 @@ def _pick(candidates: list[tuple[str, np.ndarray]], name: str, source: str) -> n
     for key, other in best[1:]:
         if not np.allclose(value, other, rtol=1e-10, atol=1e-10):
             where = f"{first_key!r} and {key!r}" if key != first_key else f"{key!r} in two places"
-            raise DataError(
+            raise _TwoValues(
                 f"{source}: two different values of {name}, {where}. "
                 f"Choose one in the configuration: keys: {{{name}: {first_key}}}."
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bec_mace import datasets
 from bec_mace.data import formats
@@ -19,6 +20,8 @@ from bec_mace.errors import DataError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path]
 Result = TypeVar("Result")
@@ -50,7 +53,8 @@ def read_frames(
         allow_missing: Properties of ``require`` that some frames, but not all, may lack.
 
     Returns:
-        Frames in the order of the files. A glob is sorted by name.
+        Frames in the order of the files. A glob is sorted by name. A label that nobody asks for and that has different values
+        under two keys is left out, with a warning.
 
     Raises:
         DataError: A file that is missing or cannot be read, a frame that cannot be used, or a required property
@@ -67,11 +71,17 @@ def read_frames(
     wanted = None if properties is None else [*dict.fromkeys([*properties, *require])]
     frames = []
     seen: set[str] = set()
+    left_out: dict[str, str] = {}
+    needed = {*(properties or ()), *require, *allow_missing}
     files = expand(paths)
     for path in files:
-        for frame, held in file_frames(formats.find_format(path), keys=keys, index_order=index_order, properties=wanted):
+        file_format = formats.find_format(path)
+        how: dict[str, Any] = {"keys": keys, "index_order": index_order, "properties": wanted, "left_out": left_out}
+        for frame, held in file_frames(file_format, **how, needed=needed):
             seen |= held
             frames.append(frame)
+    for message in left_out.values():
+        logger.warning("%s It is left out of all frames where this is so.", message)
     check_complete(frames, require, allow_missing, keys=keys, seen=seen, files=files)
     return frames
 
@@ -82,6 +92,8 @@ def file_frames(
     keys: Mapping[str, str] | None = None,
     index_order: str = "polarization_first",
     properties: Collection[str] | None = None,
+    left_out: dict[str, str] | None = None,
+    needed: Collection[str] = (),
 ) -> Iterator[tuple[Frame, set[str]]]:
     """Yield the frames of one file, each with the keys that it has in the file.
 
@@ -90,6 +102,8 @@ def file_frames(
         keys: As for :func:`read_frames`.
         index_order: As for :func:`read_frames`.
         properties: Labels to read; all that are known when None.
+        left_out: As for :meth:`Frame.from_atoms`.
+        needed: As for :meth:`Frame.from_atoms`.
 
     Raises:
         DataError: As :func:`read_frames`.
@@ -99,8 +113,8 @@ def file_frames(
     order = "polarization_first" if raw else index_order
     for number, atoms in enumerate(read_atoms(file_format)):
         source = f"{path}, frame {number}"
-        frame = Frame.from_atoms(atoms, keys=own_keys, index_order=order, properties=properties, source=source)
-        yield frame, file_keys(atoms)
+        how: dict[str, Any] = {"keys": own_keys, "index_order": order, "properties": properties, "source": source}
+        yield Frame.from_atoms(atoms, **how, left_out=left_out, needed=needed), file_keys(atoms)
 
 
 def expand(paths: Paths) -> list[Path]:

@@ -49,7 +49,8 @@ def split_frames(config: DataConfig, *, properties: Collection[str] = ()) -> dic
 
     def read(paths: Paths, unwanted: Collection[str] = ()) -> list[Frame]:
         strict = [name for name in properties if name not in config.allow_missing and name not in unwanted]
-        return read_frames(paths, keys=config.keys, index_order=config.index_order, require=strict)
+        some = [name for name in properties if name in config.allow_missing and name not in unwanted]
+        return read_frames(paths, keys=config.keys, index_order=config.index_order, require=strict, allow_missing=some)
 
     def resolve(choice: float | str | list[str] | IndexFile | None) -> Choice:
         if choice is None or isinstance(choice, int | float):

@@ -83,6 +83,7 @@ def run(config: MDConfig, resume: bool = False) -> Summary:
     folder = MDFolder(config.output)
     folder.check_free(resume)
     potential = build_potential(config)
+    check_given(config, potential)
     state = folder.read_state(config)
     # Nothing is written before everything that can be wrong with a start has been looked at.
     atoms = state.atoms() if state else read_structure(config.structure, config.repeat)
@@ -129,13 +130,39 @@ def first_evaluation(config: MDConfig, atoms: Atoms, potential: Potential, step:
     Compiled kernels round differently in their first calls than later. A resumed run must not see that, so a few
     evaluations come before the one that counts.
     """
-    stride = config.sampling.currents
     potential.time_fs = step * config.time_step
-    wanted = potential.has_charges and stride is not None and step % stride == 0
-    for with_charges in (potential.has_charges, False, potential.has_charges, False, wanted):
-        potential.with_charges = with_charges
+    everything = wanted_in(config, potential, 0)
+    for names in (everything, (), everything, (), wanted_in(config, potential, step)):
+        potential.also = names
         potential.reset()  # type: ignore[no-untyped-call]
         atoms.get_forces(md=True)
+
+
+def in_frames(config: MDConfig) -> tuple[str, ...]:
+    """Properties of atoms that the frames of the trajectory hold beside forces."""
+    return (*([Z] if config.sampling.born_effective_charges else []), *(["charges"] if config.sampling.charges else []))
+
+
+def wanted_in(config: MDConfig, potential: Potential, step: int) -> tuple[str, ...]:
+    """What a step is asked for beside energy and forces."""
+    sampling = config.sampling
+    names = list(in_frames(config)) if step % sampling.trajectory == 0 else []
+    if potential.has_charges and sampling.currents is not None and step % sampling.currents == 0 and Z not in names:
+        names.append(Z)
+    return tuple(names)
+
+
+def check_given(config: MDConfig, potential: Potential) -> None:
+    """Refuse to begin with frames that cannot hold what they should.
+
+    Raises:
+        ModelError: No model gives it.
+    """
+    for name in in_frames(config):
+        if not potential.gives(name):
+            model = None if potential.bec is None else potential.bec.model
+            heads = "there is no model" if model is None else f"heads: {', '.join(model.heads)}"
+            raise ModelError(f"sampling.{name}: nothing gives {name} ({heads}); name a model that does under charges")
 
 
 def open_simulation(
@@ -191,7 +218,7 @@ def advance(simulation: Simulation, start: float) -> None:
     with tqdm(total=config.steps, initial=first, unit="step", disable=not sys.stderr.isatty()) as bar:
         while simulation.step < config.steps:
             step = simulation.step + 1
-            potential.time_fs, potential.with_charges = step * config.time_step, simulation.samples(step)
+            potential.time_fs, potential.also = step * config.time_step, wanted_in(config, potential, step)
             with naming_the_step(simulation, step):
                 simulation.integrator.step()
                 check(simulation, step)
@@ -269,7 +296,8 @@ def observe(simulation: Simulation, seconds_left: float) -> None:
             potential.field(),
         )
     if step % config.sampling.trajectory == 0:
-        simulation.trajectory.append(atoms, energy, potential.results["forces"], step, simulation.time_fs)
+        held = {name: potential.results[name] for name in ("forces", *in_frames(config))}
+        simulation.trajectory.append(atoms, energy, held, step, simulation.time_fs)
     if step % config.sampling.log == 0 or step == config.steps:
         logger.info(
             "%s",

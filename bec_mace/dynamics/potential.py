@@ -24,7 +24,7 @@ Z = "born_effective_charges"
 
 
 class Potential(Calculator):
-    """Energy and forces of a step, and Z* in the steps that want it, from one evaluation of the calculator inside.
+    """Energy and forces of a step, and what else is wanted in it, such as Z*, from one evaluation of the calculator inside.
 
     An integrator asks for forces twice per step: at the old positions, where they are known, and at the new ones. Time
     goes with the positions: ``time_fs`` is passed on only when the atoms have moved, so that the old forces stay those of
@@ -35,20 +35,21 @@ class Potential(Calculator):
 
     Attributes:
         time_fs: Time of the next new positions, in fs.
-        with_charges: Whether Z* is wanted at the next new positions.
+        also: What else is wanted at the next new positions, such as Z*, by the names of properties.
         bec: The calculator inside, where it is a ``BECCalculator``.
         has_charges: Whether there is Z* at all.
         evaluations: How often the calculator inside was evaluated.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", Z, "field_energy", "field_work"]
+    implemented_properties = ["energy", "free_energy", "forces", Z, "charges", "field_energy", "field_work"]
 
     def __init__(self, inner: BaseCalculator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
-        self.time_fs, self.with_charges, self.evaluations = 0.0, False, 0
+        self.time_fs, self.evaluations = 0.0, 0
+        self.also: tuple[str, ...] = ()
         self.bec = inner if isinstance(inner, BECCalculator) else None
-        self.has_charges = self.bec is not None and Z in self.bec.implemented_properties
+        self.has_charges = self.gives(Z)
 
     def calculate(
         self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
@@ -62,7 +63,7 @@ class Potential(Calculator):
         self.evaluations += 1
         if self.bec is not None:
             self.bec.time_fs = self.time_fs
-            names = ["energy", "free_energy", "forces", *([Z] if self.with_charges else [])]
+            names = ["energy", "free_energy", "forces", *self.also]
             self.bec.calculate(self.atoms, names, list(all_changes))
             computed = self.bec.results
             self.results = {name: computed[name] for name in self.implemented_properties if name in computed}
@@ -75,6 +76,10 @@ class Potential(Calculator):
                 "forces": np.array(self.inner.get_property("forces", self.atoms), dtype=np.float64),
             }
         self._check_finite()
+
+    def gives(self, name: str) -> bool:
+        """Whether a property beside energy and forces can be wanted."""
+        return self.bec is not None and name in self.bec.implemented_properties
 
     def field(self) -> np.ndarray:
         """The field at the present time, of shape (3,), in V/Å."""

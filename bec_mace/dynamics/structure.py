@@ -65,7 +65,8 @@ def _read_file(text: str) -> Atoms:
             warnings.simplefilter("ignore")  # remarks of ASE's parsers
             found = find_format(paths[0])
             read: Any
-            if found.output is FORMATS["i-PI trajectory"]:  # ASE would lose its cell and units
+            # ASE would lose cell and units of the first, and take types of the second for atomic numbers.
+            if found.output in (FORMATS["i-PI trajectory"], FORMATS["LAMMPS dump"]):
                 read = list(read_atoms(found))[index]
             else:
                 read = ase.io.read(paths[0], index=index, do_not_split_by_at_sign=True)

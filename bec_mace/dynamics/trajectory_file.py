@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ _COUNT = 32
 
 
 class TrajectoryFile:
-    """Appends frames: positions as they are integrated (never wrapped), velocities, energy, forces, step and time.
+    """Appends frames: positions as they are integrated (never wrapped), velocities, energy, properties of atoms, step, time.
 
     Args:
         path: The file.
@@ -35,20 +36,21 @@ class TrajectoryFile:
     def __len__(self) -> int:
         return len(self._writer)
 
-    def append(self, atoms: Atoms, energy: float, forces: np.ndarray, step: int, time_fs: float) -> None:
+    def append(self, atoms: Atoms, energy: float, of_atoms: Mapping[str, np.ndarray], step: int, time_fs: float) -> None:
         """Write one frame; it is in the file when this returns.
 
         Args:
             atoms: With momenta; constraints and calculator are left out.
             energy: In eV.
-            forces: Of shape (n_atoms, 3), in eV/Å.
+            of_atoms: ``forces`` (n_atoms, 3) in eV/Å, and with them ``born_effective_charges`` (n_atoms, 3, 3) in e, the
+                polarization first, and ``charges`` (n_atoms,) in e where they are kept.
             step: Number of the step.
             time_fs: Its time in fs.
         """
         frame = atoms.copy()
         frame.set_constraint()
         frame.info = {"step": step, "time_fs": time_fs}
-        frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
+        frame.calc = SinglePointCalculator(frame, energy=energy, **of_atoms)
         self._writer.write(frame)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,30 +57,40 @@ def compare(
 ) -> Comparison:
     """Predict what the frames have labels for and the model gives; see ``predict``.
 
-    Energies are counted from where those of each frame are. What is not defined for one of the frames is left out: stress and
-    dielectric tensor unless all are periodic in three directions, the dipole unless all are molecules.
+    Energies are counted from where those of each frame are. What is not defined for a frame is left out there: stress and
+    dielectric tensor unless it is periodic in three directions, the dipole unless it is a molecule.
     """
     frames = list(frames)
-    labels = {name for frame in frames for name in frame.labels}
-    names = [
-        name
-        for name in compared()
-        if name in labels and name in model.provides and all(PROPERTIES[name].is_defined(frame.pbc) for frame in frames)
-    ]
-    if Z in names and "head_contributions" in model.provides:
-        names.append("head_contributions")
-    if Z in names and uncertainty:
-        names.append(DEVIATION)
     section = None if model.electrostatics is None else model.electrostatics.config
-    if section is not None:
-        names += [name for name in ("charges", "screening") if name in model.provides]
-    if not names:
-        return Comparison(frames, [{} for _ in frames])
-    found = [dict(guess) for guess in predict(model, frames, names, batch_size, device)]
+    found: list[dict[str, Any]] = [{} for _ in frames]
+    for names, places in _with_the_same_names(model, frames, uncertainty).items():
+        for place, guess in zip(places, predict(model, [frames[i] for i in places], names, batch_size, device), strict=True):
+            found[place] = dict(guess)
     for frame, guess in zip(frames, found, strict=True):
         if "energy" in guess and frame.reference:
             guess["energy"] = guess["energy"] + energy_elsewhere(model, frame)
     return Comparison(frames, found, section)
+
+
+def _with_the_same_names(
+    model: PolarizationModel, frames: Sequence[Frame], uncertainty: bool
+) -> dict[tuple[str, ...], list[int]]:
+    """What to predict, and for which frames: crystals, molecules and what is between them have different properties."""
+    labels = {name for frame in frames for name in frame.labels}
+    common = [name for name in compared() if name in labels and name in model.provides]
+    beside: list[str] = []
+    if Z in common and "head_contributions" in model.provides:
+        beside.append("head_contributions")
+    if Z in common and uncertainty:
+        beside.append(DEVIATION)
+    if model.electrostatics is not None:
+        beside += [name for name in ("charges", "screening") if name in model.provides]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, frame in enumerate(frames):
+        names = (*(name for name in common if PROPERTIES[name].is_defined(frame.pbc)), *beside)
+        if names:
+            groups.setdefault(names, []).append(place)
+    return groups
 
 
 def evaluate(
@@ -100,30 +110,67 @@ def evaluate(
     Returns:
         ``n_frames``; ``born_effective_charges``, see ``charge_metrics``; ``head_shares``, see ``metrics.head_shares``;
         and for each of energy (eV/atom), forces (eV/Å), stress (eV/Å^3), dipole, polarization, polarizability and
-        dielectric tensor (both relative) that is labelled and given: ``{"rmse", "mae", "unit"}``; ``static_charges``, see
-        ``describe_charges``, of models that have them.
+        dielectric tensor (both relative) that is labelled and given: ``{"rmse", "mae", "unit", "n_frames"}``;
+        ``static_charges``, see ``describe_charges``, of models that have them.
 
     Raises:
-        DataError: If no frame holds Born effective charges.
+        DataError: If no frame holds a label of what the model gives.
         ModelError: If the model does not know an element.
     """
-    check_labelled(frames)
+    check_labelled(frames, model.provides)
     return summarize_comparison(compare(model, frames, batch_size, device))
 
 
-def check_labelled(frames: Sequence[Frame]) -> None:
-    """Refuse frames without Born effective charges.
+def check_labelled(frames: Sequence[Frame], provides: Collection[str] | None = None) -> None:
+    """Refuse frames of which nothing can be judged.
+
+    Args:
+        frames: The frames.
+        provides: What the model gives; anything, where it is not known yet.
 
     Raises:
-        DataError: If there is no frame, or none holds them.
+        DataError: If there is no frame, or none holds a label of what the model gives.
     """
     if not frames:
         raise DataError("evaluate: there are no frames")
-    if not any(Z in frame.labels for frame in frames):
-        raise DataError(
-            f"evaluate: {Z} found in 0 of {len(frames)} frames (first: {frames[0].source}); name its key in `keys`, "
-            f"known: {', '.join(PROPERTIES[Z].keys)}"
-        )
+    wanted = [name for name in compared() if provides is None or name in provides]
+    if any(labelled(frame, name) for frame in frames for name in wanted):
+        return
+    others = sorted({name for frame in frames for name in frame.labels if provides is not None})
+    raise DataError(
+        f"evaluate: {', '.join(wanted)} found in 0 of {len(frames)} frames (first: {frames[0].source})"
+        + (f", which hold {', '.join(others)}; name a model that gives it," if others else ";")
+        + f" or name the key of a label in `keys`, known for {wanted[0]}: {', '.join(PROPERTIES[wanted[0]].keys)}"
+    )
+
+
+def labelled(frame: Frame, name: str) -> bool:
+    """Whether a frame holds a label that means something for it."""
+    return name in frame.labels and PROPERTIES[name].is_defined(frame.pbc)
+
+
+def not_judged(frames: Sequence[Frame], provides: Collection[str]) -> list[str]:
+    """What a person may have hoped to see judged, and why it is not.
+
+    Args:
+        frames: The frames.
+        provides: What the model gives.
+
+    Returns:
+        Sentences on Z* that no frame holds, and on labels that the model does not give or that are not defined.
+    """
+    lines = []
+    if Z in provides and not any(Z in frame.labels for frame in frames):
+        lines.append(f"no frame holds {Z} (known keys: {', '.join(PROPERTIES[Z].keys)}); --key {Z}=KEY names another")
+    for name in compared():
+        held = [frame for frame in frames if name in frame.labels]
+        if held and name not in provides:
+            lines.append(f"{name} is in {len(held)} of {len(frames)} frames, but the model does not give it")
+        elif undefined := [frame for frame in held if not labelled(frame, name)]:
+            lines.append(
+                f"{name} is left out of {len(undefined)} frames (first: {undefined[0].source}): {PROPERTIES[name].why}"
+            )
+    return lines
 
 
 def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
@@ -145,10 +192,10 @@ def summarize_comparison(comparison: Comparison) -> dict[str, Any]:
     if comparison.electrostatics is not None:
         result["static_charges"] = describe_charges(comparison.frames, comparison.predicted, comparison.electrostatics)
     for name in compared()[1:]:
-        errors = [_error(name, *pair) for pair in comparison.pairs(name)]
+        errors = [error_of(name, *pair) for pair in comparison.pairs(name)]
         if errors:
             error = np.concatenate(errors)
-            result[name] = {"rmse": rmse(error), "mae": mae(error), "unit": residual_unit(name)}
+            result[name] = {"rmse": rmse(error), "mae": mae(error), "unit": residual_unit(name), "n_frames": len(errors)}
     return result
 
 
@@ -163,7 +210,7 @@ def _coverage(comparison: Comparison) -> dict[str, Any]:
     return coverage_metrics(numbers, errors, deviations)
 
 
-def _error(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def error_of(name: str, frame: Frame, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The error as the loss counts it, flat."""
     prediction, label = (torch.as_tensor(np.asarray(value, dtype=np.float64)) for value in (predicted, reference))
     if PROPERTIES[name].per == "frame":
@@ -189,7 +236,8 @@ def format_table(result: dict[str, Any]) -> str:
     for name in compared()[1:]:
         if name in result:
             row = result[name]
-            lines.append(f"{name:<26} RMSE {row['rmse']:10.5f}   MAE {row['mae']:10.5f} {row['unit']}")
+            some = "" if row["n_frames"] == result["n_frames"] else f"   in {row['n_frames']} frames"
+            lines.append(f"{name:<26} RMSE {row['rmse']:10.5f}   MAE {row['mae']:10.5f} {row['unit']}{some}")
     lines += charge_lines(result.get("static_charges", {}))
     return "\n".join(lines)
 

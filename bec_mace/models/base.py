@@ -173,9 +173,9 @@ class PolarizationModel(ExactConstants, ABC):
         Returns:
             ``born_effective_charges`` (n_atoms, 3, 3) in e with the polarization first, or (n_atoms, n_directions, 3);
             ``charges`` (n_atoms,) in e; ``dipoles`` (n_atoms, 3) in e Å, those of the dipole head; ``dipole`` and
-            ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å; ``stress``
-            (n_frames, 3, 3) in eV/Å^3; ``polarizability`` (n_frames, 3, 3) in Å^3; ``dielectric_tensor`` (n_frames, 3, 3), not
-            a number in frames that are not periodic in three directions; ``induced_dipoles``, ``induced_charges`` and
+            ``polarization`` (n_frames, 3) in e Å; ``energy`` (n_frames,) in eV; ``forces`` (n_atoms, 3) in eV/Å;
+            ``polarizability`` (n_frames, 3, 3) in Å^3; ``stress`` in eV/Å^3 and ``dielectric_tensor`` (n_frames, 3, 3), no
+            numbers in frames that are not periodic in three directions; ``induced_dipoles``, ``induced_charges`` and
             ``quadrupoles`` of models with such; ``raman_tensors`` (n_atoms, 3, 3, 3) in Å^2, displacement last;
             ``field_forces`` (n_atoms, 3) in eV/Å, of the field alone; ``head_contributions`` Z* by head.
 

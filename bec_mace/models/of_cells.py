@@ -26,14 +26,12 @@ def dielectric_response(polarizability: Tensor, graph: Graph) -> tuple[Tensor, T
 def stress_of(virial: Tensor, graph: Graph) -> Tensor:
     """Stress from the derivative of the energy by a strain, of shape (n_frames, 3, 3), in eV/Å^3.
 
-    Raises:
-        ModelError: A frame is not periodic in three directions.
+    Not a number where a frame is not periodic in three directions.
     """
-    volume = torch.linalg.det(graph.cell.detach()).abs().to(virial.dtype)
-    if bool((volume == 0).any()) or not bool(graph.pbc.all()):
-        raise ModelError("stress is asked for a frame that is not periodic in three directions; leave it out.")
-    result: Tensor = 0.5 * (virial + virial.transpose(1, 2)) / volume.view(-1, 1, 1)
-    return result
+    fills_space = graph.pbc.all(dim=1).view(-1, 1, 1)
+    volume = torch.linalg.det(graph.cell.detach()).abs().to(virial.dtype).view(-1, 1, 1)
+    volume = torch.where(fills_space, volume, torch.ones_like(volume))
+    return torch.where(fills_space, 0.5 * (virial + virial.transpose(1, 2)) / volume, torch.nan)
 
 
 def of_atoms_or_frames(name: str, shares: Tensor, atoms: SortedAtoms) -> Tensor:

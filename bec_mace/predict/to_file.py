@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +18,7 @@ from bec_mace.data.sources import iter_sources
 from bec_mace.errors import DataError, ModelError
 from bec_mace.models import PolarizationModel
 from bec_mace.predict.partial import Part, PartialRun
-from bec_mace.predict.stream import Pipeline
+from bec_mace.predict.stream import Done, Pipeline
 from bec_mace.predict.work_units import check_limits, divide
 from bec_mace.predict.workers import default_workers
 from bec_mace.properties import PROPERTIES
@@ -118,11 +119,12 @@ def predict_files(
     pipeline = Pipeline(model, properties, batch_size in ("auto", None), workers)
     with run.held(resume, processes.global_rank == 0):
         before = after = _begin(run, resume, processes)
-        part = Part(run, processes.global_rank, processes.world_size)
+        part, undefined = Part(run, processes.global_rank, processes.world_size), Counter[str]()
         try:
             pipeline.warm_up()
             units = divide(iter_sources(list(paths)), batch_size, digests=True)
             for done in pipeline.run(part.remaining(units)):
+                undefined.update(leave_out_undefined(done))
                 part.append(done)
                 progress(len(done.frames), done.unit.n_atoms)
         finally:
@@ -130,10 +132,21 @@ def predict_files(
             run.discard()
         _wait(processes, run)
         if processes.global_rank == 0:
+            for missing, number in undefined.items():
+                logger.info("%s: no value for %d structures: %s", missing, number, PROPERTIES[missing].why)
             after = _count(run)
             run.finish()
     seconds = time.perf_counter() - start
     return Summary(*after, before[0], seconds, (after[1] - before[1]) / seconds, pipeline.evaluate.seconds / seconds)
+
+
+def leave_out_undefined(done: Done) -> Iterator[str]:
+    """Put no numbers where a property means nothing, and yield its name for each such structure."""
+    for frame, result in zip(done.frames, done.results, strict=True):
+        for name, value in result.items():
+            if not PROPERTIES[name].is_defined(frame.pbc):
+                result[name] = np.full_like(value, np.nan)
+                yield name
 
 
 def _begin(run: PartialRun, resume: bool, processes: Processes) -> tuple[int, int]:

@@ -191,6 +191,10 @@ def same_atoms(structures: Iterable[Atoms], path: Path) -> Iterator[Atoms]:
 def _find_velocities(atoms: Atoms, path: Path, unit: str | None) -> np.ndarray | None:
     """Velocities in Å/fs, or None where the file has none."""
     if atoms.has("momenta"):
+        if unit is not None:
+            raise SpectrumError(
+                f"{path}: the unit of its velocities is known, from the file or its format; leave --velocity-unit out"
+            )
         result: np.ndarray | None = atoms.get_velocities() * ase.units.fs
         return result
     for name in _COLUMNS:

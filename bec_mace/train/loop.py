@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from bec_mace.evaluate.residuals import residual_unit
 from bec_mace.models import build_model, save_model
 from bec_mace.models.own_energies import own_reference_names
 from bec_mace.properties import PROPERTIES
+from bec_mace.train.epoch_line import EPOCH_HEADER, EPOCH_HEADER_ALONE, epoch_line
 from bec_mace.train.first_energies import beside_coulomb
 from bec_mace.train.loss import Loss
 from bec_mace.train.prepare import (
@@ -38,6 +39,7 @@ from bec_mace.train.results import write_report
 from bec_mace.train.resumption import check_frames, check_settings, fingerprints, settings_of
 from bec_mace.train.run_folder import UNIMPORTANT, RunFolder, metric_units
 from bec_mace.train.steps import TrainingState, new_state, run_epoch, validate, warm_up
+from bec_mace.train.trackers import Trackers, check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
     start = time.monotonic()
     folder = RunFolder(config.output)
     folder.check_free(resume)
+    check_trackers(config.logging)
     last = folder.load_last()
     if last is not None:
         check_settings(folder.last, last["identity"].get("settings"), config)
@@ -98,7 +101,8 @@ def train(config: RunConfig, resume: bool = False) -> dict[str, Any]:
         with logging_what_stops():
             run, state = set_up(config, fabric, folder, sets, identity)
             take_up(run, state, last)
-            fit(run, state, start)
+            trackers = log.enter_context(closing(open_trackers(run, state)))
+            fit(run, state, start, trackers)
             return finish(run, state)
 
 
@@ -224,11 +228,21 @@ def take_up(run: Run, state: TrainingState, last: dict[str, Any] | None) -> None
         run.folder.cut_metrics(done)
 
 
-def fit(run: Run, state: TrainingState, start: float) -> None:
+def open_trackers(run: Run, state: TrainingState) -> Trackers:
+    """What takes the numbers of each epoch beside metrics.csv; the first process alone has any."""
+    config = run.config
+    if not run.fabric.is_global_zero:
+        return Trackers([])
+    values = config.model_dump(mode="json")
+    return Trackers.open(config.logging, run.folder.path, values, state.progress.epoch)
+
+
+def fit(run: Run, state: TrainingState, start: float, trackers: Trackers) -> None:
     """Train until the last epoch, the time limit, or the early stop."""
     training = run.config.training
     units = metric_units(run.loss.properties, residual_unit)
     warm_up(state, run.loss, run.train, run.fabric.device)
+    logger.info("%s", EPOCH_HEADER if run.validation else EPOCH_HEADER_ALONE)
     while state.progress.epoch < training.epochs and not out_of_patience(run, state):
         epoch_start = time.monotonic()
         row: dict[str, float | int | None] = {"learning_rate": state.schedule.learning_rate()}
@@ -248,7 +262,8 @@ def fit(run: Run, state: TrainingState, start: float) -> None:
         row.update(epoch=epoch, step=state.schedule.step_count, seconds=seconds)
         if run.fabric.is_global_zero:
             store(run, state, row, units, improved)
-        logger.info("%s", epoch_line(row, run, improved))
+            trackers.write(row)
+        logger.info("%s", epoch_line(row, training.epochs, run.loss.properties, improved))
         if out_of_time(run, start, seconds):
             logger.info("time limit of %g minutes reached after epoch %d; resume to go on", training.time_limit_minutes, epoch)
             break
@@ -297,24 +312,6 @@ def store(run: Run, state: TrainingState, row: dict[str, Any], units: dict[str, 
             save_model(state.model, run.folder.best, metadata)
     run.folder.append_metrics(row, units)
     run.folder.save_last({"identity": run.identity, "state": state.state_dict()})
-
-
-def epoch_line(row: dict[str, Any], run: Run, improved: bool) -> str:
-    """One line of the log, with units."""
-    parts = [f"epoch {row['epoch']:4d}/{run.config.training.epochs}", f"loss {row['train_loss']:.3e}"]
-    if "validation_loss" in row:
-        parts.append(f"validation loss {row['validation_loss']:.3e}")
-    for name in run.loss.properties:
-        errors_of_parts = {part: row[f"{part}_{name}_rmse"] for part in ("train", "validation") if f"{part}_{name}_rmse" in row}
-        errors = [f"{part} {value:.4g}" for part, value in errors_of_parts.items()]
-        parts.append(f"{short_name(name)} RMSE {', '.join(errors)} {residual_unit(name)}")
-    parts.append(f"lr {row['learning_rate']:.2e}  {row['seconds']:.1f} s{'  best' if improved else ''}")
-    return "  ".join(parts)
-
-
-def short_name(name: str) -> str:
-    """What the log calls a property."""
-    return "Z*" if name == "born_effective_charges" else PROPERTIES[name].name
 
 
 def finish(run: Run, state: TrainingState) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from bec_mace.evaluate.comparison import Z
 from bec_mace.storage.figures import save_figure
 from bec_mace.train.run_folder import read_metrics
 
+_COLUMNS = 3
+"""Panels beside each other: a page is not wider."""
+
 
 def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: float | None = None) -> None:
     """Draw training and validation RMSE of every trained property against the epoch.
@@ -27,8 +30,13 @@ def plot_learning_curve(metrics: str | Path, path: str | Path, trivial_rmse: flo
         for name in columns
         if name.startswith("train_") and name.endswith("_rmse")
     ]
-    figure = Figure(figsize=(5.2 * len(names), 4.0), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    n_columns = min(len(names), _COLUMNS)
+    n_rows = -(-len(names) // n_columns)
+    figure = Figure(figsize=(5.2 if n_columns == 1 else 3.9 * n_columns, 3.6 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
         for part, color in (("train", "tab:blue"), ("validation", "tab:orange")):
             values = np.array(columns[f"{part}_{name}_rmse"])
             finite = np.isfinite(values)

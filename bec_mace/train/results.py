@@ -9,7 +9,7 @@ from typing import Any
 from bec_mace.config.schema import RunConfig
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
-from bec_mace.evaluate.comparison import Comparison, compare, format_table, summarize_comparison
+from bec_mace.evaluate.comparison import Comparison, compare, compared, format_table, summarize_comparison
 from bec_mace.evaluate.plots import plot_parity
 from bec_mace.models import PolarizationModel, load_model, update_metadata
 from bec_mace.properties import DEVIATION
@@ -88,7 +88,7 @@ def evaluate_sets(
         comparison = compare(model, frames, uncertainty=DEVIATION in model.provides)
         results[name] = summarize_comparison(comparison)
         logger.info("%s frames, %s\n%s", name, label, format_table(results[name]))
-        if "born_effective_charges" in results[name]:
+        if any(comparison.pairs(label) for label in compared()):
             plot_parity(comparison, folder.path / f"parity_{name}.png")
         if name == "test" and sets.egg_box is not None and "born_effective_charges" in results[name]:
             clean = summarize_comparison(Comparison(sets.egg_box.remove(frames), comparison.predicted))

@@ -12,7 +12,10 @@ from bec_mace.data import Frame, data_fingerprint
 from bec_mace.errors import TrainingError
 
 # Where and how long a run computes; more epochs are checked beside.
-_FREE = {"output", "device", "num_processes", "training.epochs", "training.time_limit_minutes"}
+_FREE = {
+    *("output", "device", "num_processes", "training.epochs", "training.time_limit_minutes"),
+    *("logging.tensorboard", "logging.wandb"),
+}
 _ADVICE = "restore it or choose another `output`"
 
 

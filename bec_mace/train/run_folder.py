@@ -2,7 +2,8 @@
 
     config.yaml             the resolved configuration
     train.log               what was logged, with units
-    metrics.csv             a header row, a unit row, one row per epoch
+    metrics.csv             a header row, one row per epoch
+    metrics_units.json      the unit of each of its columns
     best.safetensors        the model with the lowest validation loss (averaged weights)
     last.pt                 everything needed to go on exactly: tensors and plain containers only
     results.json            errors of the best model on the validation and test frames
@@ -27,7 +28,7 @@ from bec_mace.errors import TrainingError
 from bec_mace.storage.files import RESUME, check_free, logging_to, replace_file, replace_text
 from bec_mace.storage.locks import alone_in
 
-UNIMPORTANT: Any = {"output": True, "training": {"time_limit_minutes"}, "device": True}
+UNIMPORTANT: Any = {"output": True, "training": {"time_limit_minutes"}, "device": True, "logging": True}
 """Keys of a configuration that say where and how long a run computes, and not what; a model does not keep them."""
 
 
@@ -43,6 +44,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.log = self.path / "train.log"
         self.metrics = self.path / "metrics.csv"
+        self.units = self.path / "metrics_units.json"
         self.best = self.path / "best"
         self.best_file = self.path / "best.safetensors"
         self.last = self.path / "last.pt"
@@ -99,13 +101,14 @@ class RunFolder:
             ) from error
 
     def append_metrics(self, row: Mapping[str, float | int | None], units: Mapping[str, str]) -> None:
-        """Add one row to metrics.csv; the first call writes the header and the units."""
+        """Add one row to metrics.csv; the first call writes the header, and the units beside it."""
         new = not self.metrics.exists()
+        if new:
+            self._write_units(units)
         with self.metrics.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             if new:
                 writer.writerow(list(units))
-                writer.writerow([units[name] for name in units])
             writer.writerow([_cell(row.get(name)) for name in units])
 
     def cut_metrics(self, epochs: int) -> None:
@@ -114,10 +117,12 @@ class RunFolder:
             return
         with self.metrics.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        kept = [row for number, row in enumerate(rows) if number < 2 or (row and row[0] and int(row[0]) <= epochs)]
         if epochs == 0:
             self.metrics.unlink()
             return
+        if _has_units(rows):  # of an earlier version
+            self._write_units(dict(zip(*rows[:2], strict=True)))
+        kept = [*rows[:1], *(row for row in rows[1:] if row and row[0] and int(row[0]) <= epochs)]
 
         def write(path: Path) -> None:
             with path.open("w", newline="", encoding="utf-8") as file:
@@ -125,24 +130,38 @@ class RunFolder:
 
         replace_file(self.metrics, write)
 
+    def _write_units(self, units: Mapping[str, str]) -> None:
+        replace_text(self.units, json.dumps(dict(units), indent=2, ensure_ascii=False) + "\n")
+
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""
         replace_text(self.results, json.dumps(results, indent=2) + "\n")
 
 
 def read_metrics(path: str | Path) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Columns and units of a metrics.csv; an empty cell is NaN.
+    """Columns and units of a metrics.csv; an empty cell is NaN. Units are those of metrics_units.json beside it.
 
     Raises:
         TrainingError: If the file is not a metrics.csv.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
+    path = Path(path)
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    if len(rows) < 2 or rows[0][:1] != ["epoch"]:
-        raise TrainingError(f"{path}: not a metrics.csv of a run: it must start with a header row and a row of units")
-    header, units, body = rows[0], rows[1], rows[2:]
+    if not rows or rows[0][:1] != ["epoch"]:
+        raise TrainingError(f"{path}: not a metrics.csv of a run: it must start with a header row, epoch first")
+    header, body = rows[0], rows[1:]
+    beside = path.with_name("metrics_units.json")
+    if _has_units(rows):  # of an earlier version
+        units, body = dict(zip(header, rows[1], strict=True)), rows[2:]
+    else:
+        units = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     columns = {name: [float(row[i]) if row[i] else float("nan") for row in body] for i, name in enumerate(header)}
-    return columns, dict(zip(header, units, strict=True))
+    return columns, {name: units.get(name, "") for name in header}
+
+
+def _has_units(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the second row holds units, where an epoch would stand."""
+    return len(rows) > 1 and rows[1][:1] == [""]
 
 
 def _cell(value: float | int | None) -> str:

@@ -2,7 +2,8 @@ r"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
 
 For a weight matrix W with gradient G the optimizer keeps running means of :math:`L = G G^T` and :math:`R = G^T G`, and
 runs Adam on :math:`Q_L^T G Q_R`, with the eigenvectors of L and R. The eigenvectors are followed by one step of subspace
-iteration every few steps.
+iteration every few steps. The first gradient makes the eigenvectors and moves nothing: in its own basis it is diagonal, all
+else is rounding, and Adam would make whole steps of that.
 
 Small equivariant networks are badly conditioned, and a step is costly beside the matrices: at equal time this halves
 the error that Adam reaches.
@@ -101,7 +102,7 @@ class SOAP(torch.optim.Optimizer):
                     flat[part].sub_(update.reshape(-1), alpha=group["lr"])
 
     def _update(self, state: dict[str, Any], name: str, gradient: Tensor) -> Tensor:
-        """Adam's update of one matrix in the eigenbasis, turned back."""
+        """Adam's update of one matrix in the eigenbasis, turned back; none from the first gradient."""
         sides = [side for side, size in zip("LR", gradient.shape, strict=True) if size <= _LARGEST]
         for side in sides:
             square = gradient @ gradient.T if side == "L" else gradient.T @ gradient
@@ -111,6 +112,8 @@ class SOAP(torch.optim.Optimizer):
                 state[name + "Q" + side] = torch.linalg.eigh(square.double())[1].to(square)
             else:
                 state[name + side].lerp_(square, 1 - _BETA)
+        if state["step"] == 1 and sides:
+            return torch.zeros_like(gradient)
         update = self._turn(
             state,
             name,
@@ -143,8 +146,8 @@ class SOAP(torch.optim.Optimizer):
 
 def _adam(state: dict[str, Any], name: str, gradient: Tensor, turned: Tensor, turn: Any = None) -> Tensor:
     """Adam's step: the mean of gradients, turned, over the root of the mean square of turned gradients."""
-    step = state["step"]
-    if step == 1:
+    step = state[name + "count"] = state.get(name + "count", state["step"] - 1) + 1
+    if name + "mean" not in state:
         state[name + "mean"], state[name + "square"] = torch.zeros_like(gradient), torch.zeros_like(turned)
     state[name + "mean"].lerp_(gradient, 1 - _BETA)
     state[name + "square"].lerp_(turned.square(), 1 - _BETA)

@@ -33,8 +33,10 @@ def test_table_json_and_plot(run, model_path, small_frames, tmp_path):
 
 def test_key_and_index_order(run, model_path, small_frames, tmp_path):
     (tmp_path / "mine.xyz").write_text(small_frames.read_text().replace("REF_becs", "mine"))
-    result = run("evaluate", model_path, "mine.xyz")
-    assert result.exit_code == 2 and "born_effective_charges found in 0 of 3 frames" in result.stderr
+    result = run("evaluate", model_path, "mine.xyz", "--plot", "without.png")
+    assert result.exit_code == 0 and "forces" in result.stdout and "Born" not in result.stdout
+    assert "not judged: no frame holds born_effective_charges (known keys: REF_becs" in result.stdout
+    assert (tmp_path / "without.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     options = ["--key", "born_effective_charges=mine", "--precision", "float64"]
     assert run("evaluate", model_path, "mine.xyz", *options, "--json", "a.json").exit_code == 0
     assert (
@@ -53,3 +55,9 @@ def test_mistakes_are_found_before_the_work(run, model_path):
     assert result.exit_code == 2 and "none.xyz: no such file" in result.stderr
     result = run("evaluate", "none", "none.xyz", "--key", "=b")
     assert result.exit_code == 2 and "expected PROPERTY=KEY" in result.stderr
+
+
+def test_structures_without_labels_are_refused(run, model_path, tmp_path):
+    (tmp_path / "bare.xyz").write_text("2\n\nO 0 0 0\nH 0 0 1\n")
+    result = run("evaluate", model_path, "bare.xyz")
+    assert result.exit_code == 2 and "found in 0 of 1 frames (first: bare.xyz" in result.stderr

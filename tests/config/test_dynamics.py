@@ -126,6 +126,12 @@ def test_a_field_needs_charges(write):
         )
 
 
+def test_frames_that_hold_charges_need_them(write):
+    text = problems(write(GOOD), "potential={mace: a.model}", "sampling={born_effective_charges: true, charges: true}")
+    assert "born_effective_charges: the potential gives no born_effective_charges; name a model under charges" in text
+    assert "charges: the potential gives no charges; name a model under charges" in text
+
+
 def test_an_empty_file_names_the_keys_of_md(write):
     assert "expected keys such as 'structure:', 'potential:' and 'ensemble:', got an empty file" in problems(write(""))
 

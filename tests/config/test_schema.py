@@ -8,7 +8,16 @@ from pydantic import ValidationError
 
 from bec_mace.config.heads import HEADS
 from bec_mace.config.model import ModelConfig
-from bec_mace.config.schema import DataConfig, LossConfig, RunConfig, TrainingConfig, format_config, load_config, save_config
+from bec_mace.config.schema import (
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    RunConfig,
+    TrainingConfig,
+    format_config,
+    load_config,
+    save_config,
+)
 from bec_mace.errors import ConfigError
 
 GOOD = """\
@@ -252,3 +261,9 @@ def test_reading_a_config_imports_neither_torch_nor_mace(write):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_each_optimizer_has_a_rate_of_its_own():
+    assert OptimizerConfig().learning_rate == OptimizerConfig(name="adamw").learning_rate == 0.01
+    assert OptimizerConfig(name="soap").learning_rate == 0.1
+    assert OptimizerConfig(name="soap", learning_rate=0.01).learning_rate == 0.01

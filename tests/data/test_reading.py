@@ -141,3 +141,19 @@ def test_check_complete_without_keys() -> None:
     frame = Frame(np.array([1]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool), source="here")
     with pytest.raises(DataError, match=r"dipole: found in 0 of 1 frames \(first: here\). Name its key under keys"):
         check_complete([frame], ["dipole"])
+
+
+def test_labels_under_two_keys_that_nobody_asks_for_are_left_out(write_extxyz, caplog):
+    frames = [Atoms("OH", positions=[[0, 0, 0.1], [0, 0, 1.0]]) for _ in range(2)]
+    for number, atoms in enumerate(frames):
+        atoms.info.update(REF_energy=-1.5, REF_dipole=[0.0, 0.5, 1.0], dipole=[0.0, 0.5, 1.0 + number])
+    path = write_extxyz(frames)
+    first, second = read_frames(path, require=["energy"])
+    assert set(first.labels) == {"energy", "dipole"} and set(second.labels) == {"energy"}
+    assert caplog.text.count("two different values of dipole, 'REF_dipole' and 'dipole'") == 1
+    assert "frame 1" in caplog.text and "left out of all frames where this is so" in caplog.text
+    chosen = read_frames(path, keys={"dipole": "dipole"}, require=["dipole"])
+    assert chosen[1].labels["dipole"].tolist() == [0.0, 0.5, 2.0]
+    for asked in ({"require": ["dipole"]}, {"properties": ["dipole"]}, {"allow_missing": ["dipole"]}):
+        with pytest.raises(DataError, match="frame 1: two different values of dipole"):
+            read_frames(path, **asked)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from bec_mace.config.driver import load_driver_config
-from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.field_runs import load_field_runs
+from bec_mace.config.phonons import load_phonon_config
 from bec_mace.config.schema import load_config
 from bec_mace.dynamics import load_md_config
 from tests.documentation.pages import PAGES, ROOT, Block, blocks, name_of, read

@@ -46,7 +46,7 @@ def fill(path, count):
     for step in range(count):
         moved = atoms()
         moved.positions += step
-        file.append(moved, -float(step), np.full((2, 3), float(step)), step, 0.5 * step)
+        file.append(moved, -float(step), {"forces": np.full((2, 3), float(step))}, step, 0.5 * step)
     file.close()
 
 
@@ -62,7 +62,7 @@ def test_a_trajectory_is_cut_and_goes_on(tmp_path, count):
     for step in range(2, count + 2):
         moved = atoms()
         moved.positions += 10 * step
-        file.append(moved, 5.0, np.zeros((2, 3)), step, 0.5 * step)
+        file.append(moved, 5.0, {"forces": np.zeros((2, 3))}, step, 0.5 * step)
     file.close()
     images = ase.io.read(path, ":")
     assert [image.info["step"] for image in images] == list(range(count + 2))

@@ -8,11 +8,15 @@ from ase import units
 
 import bec_mace.dynamics.integrate as loop
 from bec_mace import BECCalculator
+from bec_mace.data import read_frames
 from bec_mace.dynamics import run
 from bec_mace.electric_field import GaussianPulse
-from bec_mace.errors import DynamicsError
+from bec_mace.errors import DynamicsError, ModelError
 from bec_mace.spectra.currents import Currents
 
+from .conftest import random_model
+
+Z = "born_effective_charges"
 WARM_UP = 5  # evaluations at the start of a session
 ENSEMBLES = {
     "nve": "nve",
@@ -53,7 +57,7 @@ def test_a_killed_run_resumes_exactly(name, md_config, tmp_path, monkeypatch, en
         "charges": charges_model,
         "electric_field": pulse,
         "precision": "float32",
-        "sampling": {"currents": 3, "trajectory": 2, "checkpoint": 5},
+        "sampling": {"currents": 3, "trajectory": 2, "checkpoint": 5, "born_effective_charges": True, "charges": True},
         "steps": 19,
         "limits": {"temperature": 1e6},
     }
@@ -67,7 +71,8 @@ def test_a_killed_run_resumes_exactly(name, md_config, tmp_path, monkeypatch, en
     assert np.array_equal(one["positions"], other["positions"]) and np.array_equal(one["momenta"], other["momenta"])
     assert [f.info["step"] for f in frames(cut)] == [f.info["step"] for f in frames(whole)] == list(range(0, 20, 2))
     for a, b in zip(frames(whole), frames(cut), strict=True):
-        assert np.array_equal(a.positions, b.positions) and np.array_equal(a.get_forces(), b.get_forces())
+        assert np.array_equal(a.positions, b.positions)
+        assert all(np.array_equal(a.calc.results[name], b.calc.results[name]) for name in ("forces", Z, "charges"))
     a, b = Currents.read(whole.output), Currents.read(cut.output)
     assert np.array_equal(a.time, b.time) and np.array_equal(a.current, b.current) and len(a) == 7
     assert summary.drift_ev_per_atom_ps == expected.drift_ev_per_atom_ps
@@ -115,6 +120,28 @@ def test_the_current_is_the_derivative_of_the_dipole(md_config, energy_model):
     np.testing.assert_allclose(actual, expected, atol=2e-4 * np.abs(expected).max())
     half_a_step_late = 0.5 * (currents.current.sum(axis=1)[1:-1] + currents.current.sum(axis=1)[2:])
     assert np.abs(half_a_step_late - expected).max() > 10 * np.abs(actual - expected).max()
+
+
+def test_frames_hold_charges_of_their_positions(md_config, energy_model, charges_model):
+    """Z* and charges of the model for charges, in frames that need not be those of the currents."""
+    sampling = {"currents": 3, "trajectory": 2, "born_effective_charges": True, "charges": True}
+    config = md_config(potential=energy_model, charges=charges_model, sampling=sampling, steps=7, limits={"temperature": 1e6})
+    run(config)
+    assert len(frames(config)) == 4 and len(Currents.read(config.output)) == 3
+    for image, frame in zip(frames(config), read_frames(config.output / "trajectory.traj"), strict=True):
+        calculator = BECCalculator(charges_model, dtype="float64")
+        tensors = calculator.get_property(Z, image)
+        assert np.abs(tensors - tensors.transpose(0, 2, 1)).max() > 1e-6
+        np.testing.assert_allclose(image.calc.results[Z], tensors, atol=1e-12)
+        np.testing.assert_allclose(image.get_charges(), calculator.get_property("charges", image), atol=1e-12)
+        np.testing.assert_array_equal(frame.labels[Z], image.calc.results[Z])
+
+
+def test_frames_cannot_hold_what_nothing_gives(md_config, tmp_path):
+    model = random_model(tmp_path, ["dipole", "energy"])
+    with pytest.raises(ModelError, match=r"sampling.charges: nothing gives charges \(heads: dipole, energy\)"):
+        run(md_config(potential=model, sampling={"charges": True}))
+    assert not md_config().output.exists()
 
 
 def test_one_pass_per_step(md_config, energy_model, monkeypatch):

@@ -29,7 +29,7 @@ def test_time_goes_with_the_positions(charges_model):
     potential, structure = Potential(inner), atoms()
     structure.calc, potential.time_fs = potential, 1.0
     before = structure.get_forces()
-    potential.time_fs, potential.with_charges = 2.0, True
+    potential.time_fs, potential.also = 2.0, ("born_effective_charges",)
     np.testing.assert_array_equal(structure.get_forces(), before)
     assert potential.evaluations == 1 and Z not in potential.results
     structure.positions[0, 0] += 0.01

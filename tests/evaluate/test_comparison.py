@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from bec_mace.config.model import ModelConfig
 from bec_mace.data import Frame, build_graph, compute_statistics, read_frames
 from bec_mace.errors import DataError
-from bec_mace.evaluate.comparison import Comparison, compare, evaluate, format_table, summarize_comparison
+from bec_mace.evaluate.comparison import Comparison, compare, evaluate, format_table, not_judged, summarize_comparison
 from bec_mace.models import build_model
 
 Z = "born_effective_charges"
@@ -69,18 +71,44 @@ def test_frames_without_labels_count_only_for_what_they_hold(model, frames):
     assert bare_error > 0.0, "its energy counts"
 
 
-@pytest.mark.parametrize(
-    ("kept", "message"),
-    [({"energy"}, r"born_effective_charges found in 0 of 2 frames \(first: frame\)"), (None, "there are no frames")],
-)
-def test_frames_without_born_effective_charges_are_refused(model, frames, kept, message):
-    bare = [
-        Frame(f.atomic_numbers, f.positions, f.cell, f.pbc, {name: f.labels[name] for name in kept})
-        for f in frames[:2]
-        if kept is not None
+def stripped(frames, kept):
+    return [
+        Frame(f.atomic_numbers, f.positions, f.cell, f.pbc, {name: f.labels[name] for name in kept}, f.source) for f in frames
     ]
-    with pytest.raises(DataError, match=message):
-        evaluate(model, bare)
+
+
+def test_frames_without_born_effective_charges_are_judged_by_what_they_hold(model, frames):
+    found, whole = evaluate(model, stripped(frames, {"energy", "forces", "dipole"})), evaluate(model, frames)
+    assert Z not in found and "head_shares" not in found
+    assert {name: found[name] for name in ("energy", "forces", "dipole")} == {
+        name: {**whole[name], "rmse": pytest.approx(whole[name]["rmse"]), "mae": pytest.approx(whole[name]["mae"])}
+        for name in ("energy", "forces", "dipole")
+    }
+    text = format_table(found)
+    assert "Born" not in text and "eV/Å" in text and "e Å/sqrt(atom)" in text
+
+
+def test_what_is_not_judged_is_said(model, frames):
+    some = stripped(frames[:2], {"energy"}) + [replace(frames[2], labels={"polarizability": np.eye(3)})]
+    first, second = not_judged(some, model.provides)
+    assert first.startswith(f"no frame holds {Z} (known keys: REF_becs,")
+    assert second == "polarizability is in 1 of 3 frames, but the model does not give it"
+    wrong = replace(frames[0], labels={Z: frames[0].labels[Z], "stress": np.zeros((3, 3))}, source="a.xyz, frame 0")
+    assert not_judged([wrong, *stripped(frames[1:2], {"energy"})], model.provides) == [
+        "stress is left out of 1 frames (first: a.xyz, frame 0): stress needs a cell that is periodic in three directions"
+    ]
+
+
+def test_frames_of_which_nothing_can_be_judged_are_refused(model, frames):
+    with pytest.raises(DataError, match="there are no frames"):
+        evaluate(model, [])
+    with pytest.raises(DataError, match=r"found in 0 of 2 frames \(first: .*frame 0\); or name the key .* REF_becs, "):
+        evaluate(model, stripped(frames[:2], ()))
+    dielectric = [replace(frame, labels={"polarizability": np.eye(3)}) for frame in frames[:2]]
+    with pytest.raises(DataError, match="which hold polarizability; name a model that gives it, or name the key"):
+        evaluate(model, dielectric)
+    with pytest.raises(DataError, match="found in 0 of 1 frames"):  # a label that means nothing there
+        evaluate(model, [replace(frames[0], labels={"stress": np.zeros((3, 3))})])
 
 
 def test_dipoles_of_periodic_cells_and_stress_of_molecules_are_left_out(files, frames):
@@ -113,9 +141,15 @@ def test_dielectric_tensors_are_compared_relative_and_for_crystals_alone(files, 
         "rmse": pytest.approx(np.sqrt(np.mean(np.square(errors)))),
         "unit": "relative",
         "mae": pytest.approx(np.mean(np.abs(errors))),
+        "n_frames": 3,
     }
-    mixed = evaluate(network, [*zirconia, *frames[:2]])
-    assert "dielectric_tensor" not in mixed and mixed["polarizability"]["rmse"] > 0
+    mixed = evaluate(network, [frames[0], *zirconia, *frames[1:]])
+    assert mixed["dielectric_tensor"] == {**found, "rmse": pytest.approx(found["rmse"]), "mae": pytest.approx(found["mae"])}
+    molecules = evaluate(network, frames)["dipole"]
+    assert mixed["dipole"] == {**molecules, "rmse": pytest.approx(molecules["rmse"]), "mae": pytest.approx(molecules["mae"])}
+    assert "in 3 frames" in format_table(mixed) and mixed["polarizability"]["n_frames"] == len(frames)
+    alone = evaluate(network, stripped(zirconia, {"dielectric_tensor"}))
+    assert alone["dielectric_tensor"]["rmse"] == pytest.approx(found["rmse"]) and Z not in alone
 
 
 def test_polarization_is_compared_modulo_the_quantum():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -47,8 +49,45 @@ def test_large_sets_are_thinned_but_measured_whole(comparison, figures, tmp_path
 
 def test_nothing_to_plot_is_refused(comparison, tmp_path):
     bare = Comparison(comparison.frames, [{} for _ in comparison.frames])
-    with pytest.raises(DataError, match="parity plot: born_effective_charges found in 0 of 10 frames"):
+    with pytest.raises(DataError, match="parity plot: none of born_effective_charges, .* labelled and predicted in 10 frames"):
         plot_parity(bare, tmp_path / "parity.png")
+
+
+def test_every_property_has_a_panel(comparison, figures, tmp_path):
+    names = ("energy", "forces", "dipole")
+    guesses = [
+        {
+            Z: frame.labels[Z],
+            "energy": frame.labels["energy"] + 0.25 * len(frame),
+            "forces": frame.labels["forces"] - 0.5,
+            "dipole": frame.labels["dipole"] + np.sqrt(len(frame)),
+        }
+        for frame in comparison.frames
+    ]
+    plot_parity(Comparison(comparison.frames, guesses), tmp_path / "parity.png")
+    panels = {axes.get_title().split(",")[0].split(":")[0]: axes for axes in figures[0].axes}
+    assert list(panels) == ["diagonal", "off-diagonal", *names]
+    width, height = figures[0].get_size_inches()
+    assert width < 12 and height < 12, "a page"
+    points = {name: panels[name].collections[0].get_offsets() for name in names}
+    assert len(points["energy"]) == 10 and len(points["dipole"]) == 30
+    np.testing.assert_allclose(points["energy"][:, 1] - points["energy"][:, 0], 0.25)
+    assert abs(points["energy"][:, 0]).max() < 1.0, "the composition is taken off"
+    np.testing.assert_allclose(points["dipole"][:, 1] - points["dipole"][:, 0], 1.0)
+    assert "RMSE 0.25, MAE 0.25 eV/atom" in panels["energy"].get_title()
+    assert "RMSE 0.5, MAE 0.5 eV/Å" in panels["forces"].get_title()
+    assert panels["dipole"].get_ylabel() == r"predicted $\mu$ (e Å/sqrt(atom))"
+    assert [text.get_text() for text in panels["forces"].get_legend().get_texts()] == ["H", "O"]
+
+
+def test_one_property_alone_is_drawn(comparison, figures, tmp_path):
+    cell = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.5, 0.5, 6.0]])
+    label = np.array([0.1, 0.2, 0.3])
+    frame = replace(comparison.frames[0], cell=cell, pbc=np.ones(3, bool), labels={"polarization": label})
+    plot_parity(Comparison([frame], [{"polarization": label + 0.25 - cell[1] + cell[2]}]), tmp_path / "parity.png")
+    (axes,) = figures[0].axes
+    x, y = axes.collections[0].get_offsets().T
+    np.testing.assert_allclose(y - x, 0.25 / np.sqrt(len(frame)), err_msg="on the branch of the label")
 
 
 def test_light_elements_show_on_white():

@@ -11,6 +11,7 @@ import torch
 
 from bec_mace.data import build_graph, collate
 from bec_mace.errors import ModelError
+from bec_mace.models.heads.polarizability import bounded_exponential
 from bec_mace.models.heads.second_order import _SECOND_ORDER
 from bec_mace.testing.physics import check_rotation, evaluate, repeat
 from bec_mace.testing.small_models import copy_model, make_model
@@ -119,3 +120,15 @@ def test_vectors_and_second_order_features_leave_the_trace_alone():
     torch.testing.assert_close(head.polarizabilities(others, species).diagonal(dim1=1, dim2=2).sum(dim=1), trace)
     torch.testing.assert_close(trace, 3 * torch.exp(head.references[species] + head.scalar(feats[:, 0]).squeeze(1)))
     assert (shares - trace.view(-1, 1, 1) / 3 * torch.eye(3).double()).abs().max() > 0.1
+
+
+def test_the_size_of_an_atom_is_bounded_and_smooth() -> None:
+    """e^x as far as atoms go; beyond no kink in value, slope or curvature, and no infinity."""
+    x = torch.tensor([-4.0, 0.0, 3.4, 5.999999, 6.000001, 200.0], dtype=torch.float64, requires_grad=True)
+    value = bounded_exponential(x)
+    assert torch.allclose(value[:4], torch.exp(x[:4]), rtol=1e-14) and 0 < value[5] < 1e8
+    slope = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+    curvature = torch.autograd.grad(slope.sum(), x)[0]
+    for one in (value, slope, curvature):
+        assert abs(one[4] / one[3] - 1) < 1e-5
+    assert torch.autograd.gradcheck(bounded_exponential, (x[[0, 2, 5]].detach().requires_grad_(),))

@@ -68,3 +68,27 @@ def test_the_calculator_gives_both(network, mixed):
     assert calculator.get_property("polarizability", molecule).shape == (3, 3)
     with pytest.raises(ModelError, match="a dielectric tensor needs a cell that is periodic in three directions"):
         calculator.get_property("dielectric_tensor", molecule)
+
+
+def test_stress_and_dipole_of_a_mixture_are_where_they_mean_something(mixed, tmp_path, caplog):
+    torch.manual_seed(0)
+    small = {"r_max": 3.0, "channels": 4, "max_l": 1, "num_radial": 4, "radial_mlp": [8], "readout_mlp": [4]}
+    model = build_model(
+        ModelConfig(**small, heads=["dipole", "energy"]), [1, 8], compute_statistics(read_frames(mixed), 3.0), torch.float64
+    )
+    caplog.set_level("INFO", "bec_mace")
+    predict_files(model, [str(mixed)], tmp_path / "out.extxyz", ("stress", "dipole", "polarization"))
+    assert "stress: no value for 2 structures: stress needs a cell that is periodic in three directions" in caplog.text
+    assert "dipole: no value for 2 structures: the dipole of a periodic cell depends" in caplog.text
+    written = read(tmp_path / "out.extxyz", ":")
+    assert ["predicted_stress" in atoms.info for atoms in written] == [True, False, False]
+    assert ["predicted_dipole" in atoms.info for atoms in written] == [False, True, False]
+    crystal, molecule, _ = (atoms.copy() for atoms in written)
+    crystal.calc = molecule.calc = BECCalculator(model)
+    found = np.reshape(written[0].info["predicted_stress"], (3, 3))
+    np.testing.assert_allclose(found, crystal.get_stress(voigt=False), atol=1e-6)
+    assert abs(found).max() > 1e-4
+    np.testing.assert_allclose(written[1].info["predicted_dipole"], molecule.calc.get_property("dipole", molecule), atol=1e-6)
+    predict_files(model, [str(mixed)], tmp_path / "out.h5", ("stress", "dipole"))
+    missing = [{name for name, value in r.items() if np.isnan(value).all()} for _, r in read_predictions(tmp_path / "out.h5")]
+    assert missing == [{"dipole"}, {"stress"}, {"stress", "dipole"}]

@@ -110,6 +110,33 @@ def test_velocity_columns_need_a_unit(model, tmp_path):
     np.testing.assert_allclose(run.current, expected_current(model, frames, speeds), atol=1e-5)
 
 
+def test_a_unit_of_velocities_that_are_known_is_refused(model, tmp_path):
+    frames, _ = moving(3)
+    ase.io.write(tmp_path / "run.traj", frames)
+    with pytest.raises(SpectrumError, match="unit of its velocities is known, .* leave --velocity-unit out"):
+        currents_from_trajectory(tmp_path / "run.traj", model, 0.5, velocity_unit="A/ps")
+
+
+def test_dumps_of_lammps_in_the_units_that_are_named(model, tmp_path):
+    """The same motion as LAMMPS writes it in its styles real and metal, with and without saying so."""
+    frames, speeds = moving(3)
+    for style, unit, said in (("real", "A/fs", False), ("metal", "A/ps", False), ("metal", None, True)):
+        path = tmp_path / f"{style}{said}.dump"
+        scale = 1000.0 if style == "metal" else 1.0
+        with path.open("w") as file:
+            for step, (atoms, speed) in enumerate(zip(frames, speeds, strict=True)):
+                head = "ITEM: UNITS\nmetal\n" if said and step == 0 else ""
+                file.write(f"{head}ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(atoms)}\n")
+                file.write("ITEM: BOX BOUNDS abc origin pp pp pp\n")
+                file.write("".join(f"{' '.join(map(repr, vector))} 0\n" for vector in atoms.cell.array.tolist()))
+                file.write("ITEM: ATOMS id element xu yu zu vx vy vz\n")
+                for i, symbol in enumerate(atoms.symbols):
+                    numbers = [*atoms.positions[i].tolist(), *(speed[i] * scale).tolist()]
+                    file.write(f"{i + 1} {symbol} {' '.join(map(repr, numbers))}\n")
+        run = currents_from_trajectory(path, model, 0.5, velocity_unit=unit)
+        np.testing.assert_allclose(run.current, expected_current(model, frames, speeds), atol=1e-9)
+
+
 def test_the_atomic_unit_of_velocity_is_a_bohr_in_24_attoseconds():
     from bec_mace.spectra.from_trajectory import VELOCITY_UNITS
 

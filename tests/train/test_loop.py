@@ -103,6 +103,7 @@ def test_run_folder_holds_what_it_promises(make_config, with_pictures):
         "config.yaml",
         "train.log",
         "metrics.csv",
+        "metrics_units.json",
         "best.safetensors",
         "last.pt",
         "results.json",
@@ -112,13 +113,16 @@ def test_run_folder_holds_what_it_promises(make_config, with_pictures):
     }
     assert json.loads((config.output / "results.json").read_text()) == results
     assert load_config(config.output / "config.yaml") == config
-    header, units, *rows = (config.output / "metrics.csv").read_text().splitlines()
-    assert len(rows) == 2
-    of_column = dict(zip(header.split(","), units.split(","), strict=True))
+    with (config.output / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["train_loss"]) > 0 for row in rows)
+    of_column = json.loads((config.output / "metrics_units.json").read_text())
+    assert list(of_column) == list(rows[0])
     assert of_column[f"validation_{Z}_rmse"] == "e"
     assert of_column["seconds"] == "s"
     log = (config.output / "train.log").read_text()
-    assert "epoch    2/2" in log and "Z* RMSE train" in log and " e  lr " in log
+    assert "epoch    2/2" in log and "of each epoch: loss, and RMSE of each property, of training and of validation" in log
+    assert re.search(r"epoch    2/2  loss [\d.e+-]+, [\d.e+-]+  Z\* [\d.]+, [\d.]+ e  lr ", log)
 
 
 def test_results_are_those_of_the_best_averaged_model(make_config):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from bec_mace.train import plots
@@ -17,7 +19,9 @@ def figures(monkeypatch):
 def test_learning_curve_has_a_panel_for_each_property(figures, tmp_path):
     path = tmp_path / "metrics.csv"
     header = [f"{part}_{name}_rmse" for name in (Z, "forces") for part in ("train", "validation")]
-    path.write_text("\n".join([",".join(["epoch", *header]), ",e,e,eV/Å,eV/Å", "1,0.3,0.4,2,3", "2,0.1,,1,2", ""]))
+    path.write_text("\n".join([",".join(["epoch", *header]), "1,0.3,0.4,2,3", "2,0.1,,1,2", ""]))
+    units = dict(zip(header, ("e", "e", "eV/Å", "eV/Å"), strict=True))
+    path.with_name("metrics_units.json").write_text(json.dumps(units))
     plot_learning_curve(path, tmp_path / "curve.png", trivial_rmse=0.2)
     charges, forces = figures[0].axes
     assert [line.get_label() for line in charges.lines] == ["train", "validation", "trivial model"]
@@ -25,3 +29,13 @@ def test_learning_curve_has_a_panel_for_each_property(figures, tmp_path):
     assert charges.lines[2].get_ydata()[0] == 0.2
     assert (charges.get_ylabel(), forces.get_ylabel()) == ("RMSE (e)", "RMSE (eV/Å)")
     assert charges.get_yscale() == "log"
+
+
+def test_learning_curves_of_many_properties_fit_a_page(figures, tmp_path):
+    path = tmp_path / "metrics.csv"
+    names = (Z, "energy", "forces", "stress", "dipole", "polarizability", "dielectric_tensor")
+    header = [f"{part}_{name}_rmse" for name in names for part in ("train", "validation")]
+    path.write_text("\n".join([",".join(["epoch", *header]), "1" + ",0.5" * 14, ""]))
+    plot_learning_curve(path, tmp_path / "curve.png")
+    width, height = figures[0].get_size_inches()
+    assert width < 12 and height < 12 and len(figures[0].axes) == 7

@@ -1,4 +1,5 @@
 import math
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -20,13 +21,22 @@ def write_rows(folder, count):
         folder.append_metrics({"epoch": epoch, "train_loss": 1.0 / epoch}, UNITS)
 
 
-def test_metrics_have_a_header_row_and_a_unit_row(folder):
+def test_metrics_have_a_row_for_each_epoch_and_units_beside(folder):
     write_rows(folder, 2)
-    assert folder.metrics.read_text() == "epoch,train_loss,seconds\n,,s\n1,1,\n2,0.5,\n"
+    assert folder.metrics.read_text() == "epoch,train_loss,seconds\n1,1,\n2,0.5,\n"
     columns, units = read_metrics(folder.metrics)
     assert columns["train_loss"] == [1.0, 0.5]
     assert all(math.isnan(value) for value in columns["seconds"])
     assert units == UNITS
+
+
+def test_metrics_of_earlier_versions_are_read_and_go_on(folder):
+    folder.metrics.write_text("epoch,train_loss,seconds\n,,s\n1,1,\n2,0.5,\n")
+    assert read_metrics(folder.metrics) == ({"epoch": [1, 2], "train_loss": [1, 0.5], "seconds": [ANY, ANY]}, UNITS)
+    folder.cut_metrics(1)
+    folder.append_metrics({"epoch": 2, "train_loss": 0.25}, UNITS)
+    assert folder.metrics.read_text() == "epoch,train_loss,seconds\n1,1,\n2,0.25,\n"
+    assert read_metrics(folder.metrics)[1] == UNITS
 
 
 @pytest.mark.parametrize(("kept", "epochs"), [(3, [1, 2, 3]), (2, [1, 2]), (9, [1, 2, 3])])

@@ -66,6 +66,19 @@ def test_it_beats_adam_where_rows_and_columns_are_mixed() -> None:
     assert error(found) < 0.3 * error(weight.detach())
 
 
+def test_the_first_gradient_is_no_step_of_rounding_errors() -> None:
+    """In its own basis a gradient is diagonal; Adam would take the rounding beside it for a direction, at full length."""
+    weight = nn.Parameter(torch.zeros(40, 30))
+    optimizer = SOAP([weight], {weight: [MatrixPart(0, 40, 30)]}, lr=0.1)
+    generator = torch.Generator().manual_seed(2)
+    weight.grad = torch.randn(40, 2, generator=generator) @ torch.randn(2, 30, generator=generator)
+    optimizer.step()
+    assert weight.abs().max() == 0
+    weight.grad = weight.grad + 1e-3 * torch.randn(40, 30, generator=generator)
+    optimizer.step()
+    assert 0.05 < weight.abs().max() < 1.0
+
+
 def make_model() -> nn.Module:
     torch.manual_seed(0)
     config = ModelConfig(r_max=3.0, channels=4, max_l=1, heads=["dipole", "energy"], radial_mlp=[8], readout_mlp=[4])

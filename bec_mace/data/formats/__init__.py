@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bec_mace.data.formats import abinit, abinit_output, cp2k, cp2k_tensors, espresso, ipi, outcar, phonopy, vasprun
+from bec_mace.data.formats import abinit, abinit_output, cp2k, cp2k_tensors, espresso, ipi, lammps, outcar, phonopy, vasprun
 from bec_mace.data.formats.parsing import read_head
 from bec_mace.data.formats.xyz import is_extxyz
 
@@ -44,6 +44,7 @@ FORMATS = {
     "CP2K output": OutputFormat(cp2k.recognises, cp2k.read, cp2k.ADVICE),
     "CP2K polar tensors": OutputFormat(cp2k_tensors.recognises, cp2k_tensors.read),
     "i-PI trajectory": OutputFormat(ipi.recognises, ipi.read),
+    "LAMMPS dump": OutputFormat(lammps.recognises, lammps.read),
 }
 """Every kind of output that is read here, by name."""
 
