@@ -38,6 +38,7 @@ def _rows(axes: Axes, found: Checkup, check: str, label: str) -> None:
     rows = [row for row in found.rows if row.name.startswith(check)]
     axes.set_title(check)
     axes.set_xlabel("frame")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(label)
     if not rows:
         axes.text(0.5, 0.5, "no such frames", ha="center", va="center", transform=axes.transAxes)
