@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bec_mace.data.quality.checkup import Checkup
 from bec_mace.storage.figures import save_figure
@@ -38,7 +39,7 @@ def _rows(axes: Axes, found: Checkup, check: str, label: str) -> None:
     rows = [row for row in found.rows if row.name.startswith(check)]
     axes.set_title(check)
     axes.set_xlabel("frame")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
     if not rows:
         axes.text(0.5, 0.5, "no such frames", ha="center", va="center", transform=axes.transAxes)
