@@ -95,18 +95,12 @@ def label_options(command: Command) -> Command:
 
 
 def parse_keys(keys: tuple[str, ...]) -> dict[str, str]:
-    """Read PROPERTY=KEY texts.
+    """Read the texts of ``--key``.
 
     Raises:
         DataError: A text has no ``=``, or nothing on one side of it.
     """
-    pairs = {}
-    for text in keys:
-        name, _, key = text.partition("=")
-        if not name or not key:
-            raise DataError(f"--key {text}: expected PROPERTY=KEY, for example born_effective_charges=my_becs")
-        pairs[name] = key
-    return pairs
+    return _pairs("--key", keys, "PROPERTY=KEY, for example born_effective_charges=my_becs")
 
 
 units_option = click.option(
@@ -119,17 +113,21 @@ units_option = click.option(
 
 
 def parse_units(units: tuple[str, ...]) -> dict[str, str]:
-    """Read PROPERTY=UNIT texts.
+    """Read the texts of ``--units``.
 
     Raises:
         DataError: A text has no ``=``, or nothing on one side of it.
     """
+    return _pairs("--units", units, "PROPERTY=UNIT, for example forces=hartree/bohr")
+
+
+def _pairs(option: str, texts: tuple[str, ...], expected: str) -> dict[str, str]:
     pairs = {}
-    for text in units:
-        name, _, unit = text.partition("=")
-        if not name or not unit:
-            raise DataError(f"--units {text}: expected PROPERTY=UNIT, for example forces=hartree/bohr")
-        pairs[name.strip()] = unit.strip()
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value:
+            raise DataError(f"{option} {text}: expected {expected}")
+        pairs[name] = value
     return pairs
 
 
