@@ -48,6 +48,10 @@ class Operations:
         return out / len(self.rotations)
 
 
+class NoSpglibError(DataError):
+    """The package that finds space groups is not installed."""
+
+
 def find_operations(atoms: Atoms, where: str, tolerance: float = TOLERANCE) -> Operations:
     """The operations of the space group that spglib finds.
 
@@ -57,12 +61,13 @@ def find_operations(atoms: Atoms, where: str, tolerance: float = TOLERANCE) -> O
         tolerance: How far positions may be from their symmetry, in Å.
 
     Raises:
-        DataError: spglib is not installed, or finds no symmetry.
+        NoSpglibError: spglib is not installed.
+        DataError: It finds no symmetry.
     """
     try:
         import spglib
     except ImportError:
-        raise DataError(f"{where}, and the symmetry that this takes is found by spglib: pip install spglib") from None
+        raise NoSpglibError(f"{where}, and the symmetry that this takes is found by spglib: pip install spglib") from None
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it reports errors

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bec_mace.data.formats.site_symmetry import find_operations
+from bec_mace.data.formats.site_symmetry import NoSpglibError, find_operations
 from bec_mace.data.frames import Frame
 from bec_mace.data.quality import sum_rules
 from bec_mace.data.quality.bond_lengths import strange_distances
@@ -198,10 +198,11 @@ def _site_symmetry(out: Checkup, frames: Sequence[Frame]) -> None:
         try:
             atoms = replace(frame, labels={}).to_atoms()
             found = find_operations(atoms, f"{frame.source}: the symmetry of sites is not checked", SYMMETRY_TOLERANCE)
+        except NoSpglibError as error:
+            out.left_out.append(str(error))
+            break
         except DataError as error:
             out.left_out.append(str(error))
-            if "pip install" in str(error):
-                break
             continue
         if len(found.rotations) > 1:
             rest = np.abs(found.average(frame.labels[Z]) - frame.labels[Z])
