@@ -164,6 +164,9 @@ class PhononConfig(Section):
     )
     bands: BandsConfig | None = Field(default_factory=BandsConfig, description="Path of the bands. Null: none.")
     spectrum: OpticsConfig = Field(default_factory=OpticsConfig, description="Infrared absorption and reflectivity.")
+    raman: bool = Field(
+        default=False, description="Raman activities of the modes at Gamma, from the polarizability of the model of charges."
+    )
     device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N, mps or xpu, for models and mace.")
     precision: Precision = Field(default="float64", description="Floating-point type of models and mace.")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bec_mace.phonons.molecules import Vibrations, relax_molecule, vibrations
     from bec_mace.phonons.optics import OpticalSpectrum, dielectric_function, optical_spectrum
     from bec_mace.phonons.relaxation import relax
+    from bec_mace.phonons.scattering import raman_of_crystal
 
 _HOME = {
     "Bands": "bands",
@@ -49,6 +50,7 @@ _HOME = {
     "make_phonon": "lattice",
     "optical_spectrum": "optics",
     "phonon_bands": "bands",
+    "raman_of_crystal": "scattering",
     "relax": "relaxation",
     "relax_molecule": "molecules",
     "run": "from_config",
@@ -80,6 +82,7 @@ __all__ = [
     "make_phonon",
     "optical_spectrum",
     "phonon_bands",
+    "raman_of_crystal",
     "relax",
     "relax_molecule",
     "run",

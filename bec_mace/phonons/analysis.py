@@ -48,6 +48,7 @@ def analyse(
     bands: BandsConfig | None = _BANDS,
     optics: OpticsConfig = _OPTICS,
     meta: dict[str, Any] | None = None,
+    raman_tensors: np.ndarray | None = None,
 ) -> PhononResults:
     """Modes, longitudinal modes, spectrum and bands.
 
@@ -58,10 +59,11 @@ def analyse(
         bands: Their path; None for no bands.
         optics: Of the spectrum.
         meta: How force constants and Z* were made.
+        raman_tensors: From ``raman_of_crystal``; for Raman activities of the modes.
     """
     if born is not None:
         born.apply(phonon)
-    modes = gamma_modes(phonon, born)
+    modes = gamma_modes(phonon, born, raman_tensors)
     _warn_of_instability(modes)
     longitudinal, spectrum = [], None
     if born is not None:

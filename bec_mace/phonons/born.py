@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,17 +131,32 @@ def from_model(
             f"charges: the model {source} gives no dielectric tensor (heads: {', '.join(model.heads)}); "
             "give charges.epsilon_infinity, or name a model with a polarizability head such as crystals"
         )
+    found = evaluate_cell(atoms, model, {Z} if epsilon_infinity is not None else {Z, EPSILON}, source)
+    given = found[EPSILON] if epsilon_infinity is None else epsilon_infinity
+    tensor = np.eye(3) * given if np.ndim(given) == 0 else np.array(given, dtype=np.float64)
+    return symmetrise(phonon, np.array(found[Z], dtype=np.float64), tensor, source)
+
+
+def evaluate_cell(atoms: Atoms, model: PolarizationModel, names: Set[str], source: str) -> dict[str, np.ndarray]:
+    """Properties of one structure by a model, which warns of what it does not know well.
+
+    Args:
+        atoms: The structure.
+        model: Gives the properties.
+        names: Of the properties.
+        source: Name of the model.
+
+    Raises:
+        ModelError: The model does not know an element.
+    """
     frame = Frame.from_atoms(atoms, properties=())
     weights = model.reference_charges
     graph = build_graph(frame, model.r_max, weights.dtype).to(device=weights.device)
     familiarity = Familiarity(model)
-    names = familiarity.asked({Z} if epsilon_infinity is not None else {Z, EPSILON})
-    found = next(split_outputs(model(graph, properties=tuple(names)), [len(frame)]))
+    found = next(split_outputs(model(graph, properties=tuple(familiarity.asked(names))), [len(frame)]))
     check_finite(found, source, atoms.pbc)
     familiarity.note(frame.atomic_numbers, found, source)
-    given = found[EPSILON] if epsilon_infinity is None else epsilon_infinity
-    tensor = np.eye(3) * given if np.ndim(given) == 0 else np.array(given, dtype=np.float64)
-    return symmetrise(phonon, np.array(found[Z], dtype=np.float64), tensor, source)
+    return found
 
 
 def from_file(phonon: Any, path: str | Path) -> BornCharges:

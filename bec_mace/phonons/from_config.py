@@ -38,6 +38,7 @@ from bec_mace.phonons.born import EPSILON, BornCharges, Z, from_file, from_model
 from bec_mace.phonons.lattice import add_force_constants, add_force_sets, add_forces, make_phonon, phonopy_module
 from bec_mace.phonons.plots import plot_bands, plot_optics
 from bec_mace.phonons.relaxation import relax
+from bec_mace.phonons.scattering import raman_of_crystal
 from bec_mace.phonons.tables import write_tables
 from bec_mace.storage.files import check_free, logging_to, replace_file
 from bec_mace.storage.locks import alone_in
@@ -83,8 +84,14 @@ def compute(config: PhononConfig, progress: Progress = iter) -> tuple[PhononResu
             )
     phonon = make_phonon(atoms, config.supercell, config.primitive, config.symmetry_tolerance)
     meta |= _add_forces(phonon, config, calculator, progress)
-    born = _born(phonon, atoms, config, model, device)
-    return analyse(phonon, born, np.array(config.directions), config.bands, config.spectrum, meta), atoms
+    name, network = _model_of_charges(config, model, device)
+    born = _born(phonon, atoms, config, name, network)
+    raman = None
+    if config.raman:
+        if network is None:
+            raise PhononError("raman: there is no model that gives polarizabilities; name one under charges, or remove raman")
+        raman = raman_of_crystal(phonon, atoms, network, name)
+    return analyse(phonon, born, np.array(config.directions), config.bands, config.spectrum, meta, raman), atoms
 
 
 def run(config: PhononConfig, progress: Progress = iter) -> PhononResults:
@@ -154,17 +161,24 @@ def _add_forces(phonon: Any, config: PhononConfig, calculator: BaseCalculator | 
     return meta
 
 
-def _born(phonon: Any, atoms: Atoms, config: PhononConfig, model: PolarizationModel | None, device: str) -> BornCharges | None:
+def _model_of_charges(
+    config: PhononConfig, model: PolarizationModel | None, device: str
+) -> tuple[str, PolarizationModel | None]:
+    """The model of Z* and its name; None where a file or nothing gives Z*."""
     charges = config.charges
-    if charges is None:
-        if model is None or not {Z, EPSILON} <= model.provides:
-            logger.info("no Z* and dielectric tensor, so no longitudinal modes and no spectrum; name a model under charges")
-            return None
-        return from_model(phonon, atoms, model, str(config.potential.model))
-    if charges.born is not None:
+    if charges is None or charges.born is not None:
+        return str(config.potential.model), model
+    if model is not None and charges.model == config.potential.model:
+        return str(charges.model), model
+    return str(charges.model), _load(charges.model, device, config)
+
+
+def _born(phonon: Any, atoms: Atoms, config: PhononConfig, name: str, network: PolarizationModel | None) -> BornCharges | None:
+    charges = config.charges
+    if charges is not None and charges.born is not None:
         return from_file(phonon, charges.born)
-    name, given = str(charges.model), charges.epsilon_infinity
-    network = (
-        model if model is not None and name == config.potential.model else load_model(name, device, DTYPES[config.precision])
-    )
+    if network is None or (charges is None and not {Z, EPSILON} <= network.provides):
+        logger.info("no Z* and dielectric tensor, so no longitudinal modes and no spectrum; name a model under charges")
+        return None
+    given = None if charges is None else charges.epsilon_infinity
     return from_model(phonon, atoms, network, name, np.array(given) if isinstance(given, list) else given)

@@ -44,6 +44,7 @@ import numpy as np
 from bec_mace.errors import PhononError
 from bec_mace.phonons.born import BornCharges
 from bec_mace.phonons.lattice import THZ, dynamical_matrix
+from bec_mace.phonons.scattering import activities, along_modes
 from bec_mace.units import COULOMB_CONSTANT
 
 DEGENERATE = 1e-3
@@ -81,6 +82,7 @@ class GammaModes:
         symbols: Of the atoms.
         born: Z* and dielectric tensor; None without.
         labels: Irreducible representation of each mode; None where phonopy has none.
+        raman_tensors: Derivatives of the polarizability, of shape (n_atoms, 3, 3, 3), in Å^2; None without.
     """
 
     eigenvalues: np.ndarray
@@ -90,6 +92,7 @@ class GammaModes:
     symbols: tuple[str, ...]
     born: BornCharges | None
     labels: tuple[str | None, ...]
+    raman_tensors: np.ndarray | None = None
 
     @cached_property
     def frequencies(self) -> np.ndarray:
@@ -152,6 +155,16 @@ class GammaModes:
         strength = np.sum(self.polarities**2, axis=1)
         return np.asarray(~self.is_acoustic & (strength > _POLAR * strength.max(initial=1e-12)))
 
+    @cached_property
+    def raman_derivatives(self) -> np.ndarray | None:
+        """Of the polarizability along the modes, of shape (n_modes, 3, 3), in Å^2/u^(1/2); None without Raman tensors."""
+        return None if self.raman_tensors is None else along_modes(self.raman_tensors, self.displacements)
+
+    @cached_property
+    def raman(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Raman activities in Å^4/u and depolarization ratios of all modes, of a powder; None without Raman tensors."""
+        return None if self.raman_derivatives is None else activities(self.raman_derivatives)
+
     @property
     def field_factor(self) -> float:
         """4 pi k_e / V, which makes eV/(Å^2 u) of an oscillator strength."""
@@ -189,12 +202,13 @@ def to_frequencies(eigenvalues: np.ndarray) -> np.ndarray:
     return np.asarray(np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * THZ)
 
 
-def gamma_modes(phonon: Any, born: BornCharges | None = None) -> GammaModes:
+def gamma_modes(phonon: Any, born: BornCharges | None = None, raman_tensors: np.ndarray | None = None) -> GammaModes:
     """Modes at Gamma without macroscopic field.
 
     Args:
         phonon: With force constants.
         born: Z* and dielectric tensor of its primitive cell.
+        raman_tensors: Of its atoms, of shape (n_atoms, 3, 3, 3), in Å^2.
     """
     eigenvalues, vectors = np.linalg.eigh(dynamical_matrix(phonon))
     n_atoms = len(phonon.primitive)
@@ -206,6 +220,7 @@ def gamma_modes(phonon: Any, born: BornCharges | None = None) -> GammaModes:
         symbols=tuple(phonon.primitive.symbols),
         born=born,
         labels=_irreps(phonon, 3 * n_atoms),
+        raman_tensors=raman_tensors,
     )
 
 

@@ -8,12 +8,67 @@ With :math:`\alpha' = d\alpha / dQ` of a normal mode, its mean :math:`a' = \oper
 the activity of a gas of molecules is :math:`45 a'^2 + 7 \gamma'^2`, and what is scattered of plane polarized light has the
 depolarization ratio :math:`3 \gamma'^2 / (45 a'^2 + 4 \gamma'^2)`: 3/4 where a' vanishes.
 
+Of a crystal :math:`\alpha` is the polarizability of its primitive cell in the absence of a macroscopic field, V / 4 pi times its
+susceptibility; the activity is then that of a powder, each grain of it on its own. What a longitudinal mode scatters by its
+field (the electro-optical part) is not in it.
+
 Source: D. Porezag and M. R. Pederson, Phys. Rev. B 54, 7830 (1996), equations 9 to 11.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from ase import Atoms
+
+from bec_mace.errors import PhononError
+from bec_mace.models import PolarizationModel
+from bec_mace.phonons.born import evaluate_cell
+
+RAMAN = "raman_tensors"
+
+
+def raman_of_crystal(phonon: Any, atoms: Atoms, model: PolarizationModel, source: str) -> np.ndarray:
+    """Raman tensors of a primitive cell by a model, averaged over the space group.
+
+    Args:
+        phonon: From ``make_phonon``.
+        atoms: Its unit cell.
+        model: Gives polarizabilities.
+        source: Its name.
+
+    Returns:
+        Of shape (n_atoms, 3, 3, 3), displacement last, in Å^2, in the order of phonopy's primitive cell.
+
+    Raises:
+        PhononError: The model gives no polarizability.
+        ModelError: The model does not know an element.
+    """
+    if RAMAN not in model.provides:
+        raise PhononError(
+            f"raman: the model {source} gives no polarizability (heads: {', '.join(model.heads)}); name a model with a "
+            "polarizability head under charges, or remove raman"
+        )
+    found = evaluate_cell(atoms, model, {RAMAN}, source)[RAMAN]
+    to_unit_cell = phonon.supercell.u2u_map
+    chosen = [to_unit_cell[phonon.supercell.s2u_map[number]] for number in phonon.primitive.p2s_map]
+    return average_over_group(phonon, np.array(found, dtype=np.float64)[chosen])
+
+
+def average_over_group(phonon: Any, tensors: np.ndarray) -> np.ndarray:
+    """Mean of third-rank tensors of atoms over the space group of the primitive cell.
+
+    Args:
+        phonon: From ``make_phonon``.
+        tensors: Of shape (n_atoms, 3, 3, 3).
+    """
+    cell, symmetry = phonon.primitive.cell.T, phonon.primitive_symmetry
+    rotations = cell @ symmetry.symmetry_operations["rotations"] @ np.linalg.inv(cell)
+    mean = np.zeros_like(tensors)
+    for rotation, moved in zip(rotations, symmetry.atomic_permutations, strict=True):
+        mean[moved] += np.einsum("ai,bk,cl,jikl->jabc", rotation, rotation, rotation, tensors)  # atom j comes to moved[j]
+    return mean / len(rotations)
 
 
 def along_modes(tensors: np.ndarray, displacements: np.ndarray) -> np.ndarray:

@@ -16,6 +16,10 @@ from bec_mace.phonons.optics import CM_PER_THZ, OpticalSpectrum
 from bec_mace.storage.files import replace_text
 
 _PARTS = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("yz", 1, 2), ("xz", 0, 2), ("xy", 0, 1))
+_SCATTERS = 1e-4
+"""A level with less than this share of the largest activity is not shown."""
+_SILENT = 1e-9
+"""In Å^4/u, what rounding leaves of activities that symmetry forbids."""
 
 
 def write_tables(results: PhononResults, folder: Path) -> None:
@@ -53,6 +57,9 @@ def mode_rows(modes: GammaModes) -> tuple[list[str], list[list[Any]]]:
         columns += [modes.oscillator_strengths[:, a, b] for _, a, b in _PARTS]
         names += [f"epsilon_static_share_{name}" for name, _, _ in _PARTS]
         columns += [modes.contributions[:, a, b] for _, a, b in _PARTS]
+    if modes.raman is not None and modes.raman_derivatives is not None:
+        names += ["raman_activity_Å4/u", "depolarization_ratio", *(f"raman_{name}_Å2/u^0.5" for name, _, _ in _PARTS)]
+        columns += [*modes.raman, *(modes.raman_derivatives[:, a, b] for _, a, b in _PARTS)]
     return names, [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -106,6 +113,7 @@ def describe(results: PhononResults) -> Iterator[str]:
             share = np.trace(modes.contributions[level].sum(axis=0)) / 3.0
             line += f"{np.sqrt(np.sum(modes.charges[level] ** 2) / len(level)):15.3f}{share:18.3f}"
         yield line.rstrip()
+    yield from _raman_lines(modes)
     for one in results.longitudinal:
         pairs = ", ".join(f"{low:.3f} - {high:.3f}" for low, high in one.pairs) or "no polar mode"
         yield f"TO - LO (THz) along {_vector(one.direction)}: {pairs}"
@@ -122,6 +130,16 @@ def _charge_lines(modes: GammaModes) -> Iterator[str]:
     yield f"eps(infinity): {_tensor(born.epsilon)}"
     if modes.epsilon_static is not None:
         yield f"eps(0):        {_tensor(modes.epsilon_static)}"
+
+
+def _raman_lines(modes: GammaModes) -> Iterator[str]:
+    """The levels that scatter."""
+    if modes.raman is None:
+        return
+    activity, _ = modes.raman
+    seen = [level for level in modes.levels if activity[level].sum() > _SCATTERS * max(activity.max(), _SILENT)]
+    lines = [f"{modes.frequencies[level].mean() * CM_PER_THZ:.1f} ({activity[level].sum():.3g})" for level in seen]
+    yield f"Raman lines in cm^-1 (activity of a primitive cell in Å^4/u): {', '.join(lines) or 'none'}"
 
 
 def _longitudinal_rows(longitudinal: Sequence[LongitudinalModes]) -> tuple[list[str], list[list[Any]]]:

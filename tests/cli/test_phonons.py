@@ -74,6 +74,10 @@ def test_a_calculator_relaxes_and_a_model_gives_charges(run, tmp_path):
     assert np.abs(charges.sum(axis=0)).max() < 1e-8
     assert np.abs(charges[0] - charges[0, 0, 0] * np.eye(3)).max() < 1e-8
     assert (tmp_path / "runs" / "springs" / "relaxed.extxyz").is_file()
+    again = run("phonons", "springs.yaml", "--set", "raman=true", "--set", "output=scattering")
+    assert again.exit_code == 0 and "Raman lines in cm^-1 (activity of a primitive cell in Å^4/u): none" in again.stdout
+    header, *rows = (line.split(",") for line in (tmp_path / "scattering" / "modes.csv").read_text().splitlines())
+    assert [float(row[header.index("raman_activity_Å4/u")]) for row in rows] == [0.0] * 6  # every ion is a centre of inversion
 
 
 def test_mistakes_are_one_sentence(run, salt, tmp_path, model_path):
@@ -91,6 +95,7 @@ def test_mistakes_are_one_sentence(run, salt, tmp_path, model_path):
         ("charges={model: nowhere}", "nowhere"),
         (f"potential={model_path}", "element"),
         (f"potential={charges}", "has no energy head (dipole); give it as `charges`, beside another potential"),
+        ("raman=true", "raman: there is no model that gives polarizabilities; name one under charges, or remove raman"),
         ("potential={mace: nowhere.model}", "potential.mace: nowhere.model: no such file"),
         ("potential={force_constants: nowhere}", "nowhere: cannot be read as force constants of phonopy"),
     ):

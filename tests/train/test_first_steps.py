@@ -63,4 +63,4 @@ def test_every_head_at_the_advised_rate(files, tmp_path, losses, data, together)
 
 def test_sources_of_coulomb_at_the_advised_rate(files, tmp_path, losses):
     train(configure(files, tmp_path, "water_clusters_rpbe_d3", ["energy", *SOURCES], ELECTROSTATICS))
-    assert all(math.isfinite(loss) for loss in losses) and max(losses) < 1000 * losses[0] and losses[-1] < losses[0]
+    assert all(math.isfinite(loss) for loss in losses) and max(losses) < 1e4 * losses[0] and losses[-1] < losses[0]
