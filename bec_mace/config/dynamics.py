@@ -6,8 +6,10 @@ all at once, each with its line, before torch is imported.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +57,31 @@ Vector = Annotated[list[float], BeforeValidator(_vector)]
 Importable = Annotated[str | None, BeforeValidator(_object)]
 Counts = Annotated[list[int], BeforeValidator(_counts)]
 EnsembleName = Annotated[str, BeforeValidator(_ensemble)]
+Temperature = Annotated[
+    float | dict[str, int | float] | list[list[int | float]] | None, BeforeValidator(lambda value: _temperature(value))
+]
+
+
+def _temperature(value: Any) -> Any:
+    """Accept a number, ``{from: K, to: K}``, or a list of points ``[step, K]``."""
+    numbers = [value]
+    if isinstance(value, dict):
+        if set(value) != {"from", "to"}:
+            raise wrong(f"expected a number in K, {{from: K, to: K}} or [[0, K], [step, K], ...], got {show(value)}")
+        numbers = list(value.values())
+    elif isinstance(value, list):
+        if not (len(value) > 1 and all(isinstance(point, list | tuple) and len(point) == 2 for point in value)):
+            raise wrong(f"expected at least two points [step, K], such as [[0, 100], [5000, 300]], got {show(value)}")
+        steps, numbers = [point[0] for point in value], [point[1] for point in value]
+        whole = all(type(step) is int for step in steps)
+        if not whole or steps[0] != 0 or any(late <= early for early, late in pairwise(steps)):
+            raise wrong(f"the steps of the points must be whole numbers that begin with 0 and grow, got {steps}")
+    for number in numbers:
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise wrong(f"expected a number in K, {{from: K, to: K}} or [[0, K], [step, K], ...], got {show(number)}")
+        if number is not None and not (0 < number < math.inf):
+            raise wrong(f"must be greater than 0, got {show(number)}")
+    return float(value) if isinstance(value, int | float) else value
 
 
 def _only_one(section: Section, names: Sequence[str]) -> None:
@@ -92,11 +119,20 @@ class EnsembleConfig(Section):
     """Which ensemble is sampled, and how. A plain text stands for ``name``."""
 
     name: EnsembleName = Field(
-        description="nve: velocity Verlet; langevin: with friction and noise; nose_hoover: a chain of thermostats."
+        description="nve: velocity Verlet; langevin: with friction and noise; nose_hoover: a chain of thermostats; "
+        "npt_isotropic, npt_triclinic: that and constant pressure, at which the volume or the whole cell changes."
     )
-    temperature: float | None = Field(default=None, gt=0, description="langevin, nose_hoover: temperature in K.")
+    temperature: Temperature = Field(
+        default=None,
+        description="All but nve: temperature in K; {from: K, to: K} changes it evenly over all steps, "
+        "[[0, K], [step, K], ...] from point to point.",
+    )
     time_constant: float = Field(
-        default=100.0, gt=0, description="langevin: 1/friction in fs; nose_hoover: time of the thermostat in fs."
+        default=100.0, gt=0, description="langevin: 1/friction in fs; others but nve: time of the thermostat in fs."
+    )
+    pressure: float | None = Field(default=None, description="npt_isotropic, npt_triclinic: pressure in GPa; 0.0001 is 1 bar.")
+    pressure_time_constant: float = Field(
+        default=1000.0, gt=0, description="npt_isotropic, npt_triclinic: time of the barostat in fs."
     )
 
     @model_validator(mode="before")
@@ -112,6 +148,17 @@ class EnsembleConfig(Section):
                     raise wrong(f"'{key}' has no effect with {self.name}; remove it (initial_temperature sets the velocities)")
         elif self.temperature is None:
             raise wrong(f"{self.name} needs a 'temperature' in K")
+        return self
+
+    @model_validator(mode="after")
+    def _pressure_where_it_is_needed(self) -> EnsembleConfig:
+        if not ENSEMBLES[self.name].has_barostat:
+            for key in ("pressure", "pressure_time_constant"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    known = " or ".join(name for name, row in ENSEMBLES.items() if row.has_barostat)
+                    raise wrong(f"'{key}' has no effect with {self.name}; remove it or choose {known}")
+        elif self.pressure is None:
+            raise wrong(f"{self.name} needs a 'pressure' in GPa; 0.0001 is 1 bar")
         return self
 
 
@@ -229,6 +276,19 @@ def cross_check(values: Mapping[str, Any]) -> list[Mistake]:
     Returns:
         What does not fit together.
     """
+    return [*_check_pressure(values), *_check_charges(values)]
+
+
+def _check_pressure(values: Mapping[str, Any]) -> list[Mistake]:
+    ensemble = values.get("ensemble")
+    name = ensemble.get("name") if isinstance(ensemble, Mapping) else ensemble
+    if name not in ENSEMBLES or not ENSEMBLES[name].has_barostat or values.get("electric_field") is None:
+        return []
+    text = f"there is no stress in an electric field, and {name} needs one; remove it, or choose an ensemble of constant volume"
+    return [Mistake(("electric_field",), text)]
+
+
+def _check_charges(values: Mapping[str, Any]) -> list[Mistake]:
     potential = values.get("potential")
     ours = isinstance(potential, str) or (isinstance(potential, Mapping) and potential.get("model") is not None)
     if potential is None or ours or values.get("charges") is not None:

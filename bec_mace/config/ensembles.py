@@ -16,11 +16,13 @@ class EnsembleRow:
         place: ``module:Class`` of its integrator.
         has_thermostat: Whether it needs a temperature and has a time constant. The centre of mass is then at rest.
         conserves: Whether there is a conserved energy.
+        has_barostat: Whether it needs a pressure and changes the cell.
     """
 
     place: str
     has_thermostat: bool = True
     conserves: bool = True
+    has_barostat: bool = False
 
 
 _FOLDER = "bec_mace.dynamics.ensembles"
@@ -29,5 +31,7 @@ ENSEMBLES: dict[str, EnsembleRow] = {
     "nve": EnsembleRow(f"{_FOLDER}.nve:VerletIntegrator", has_thermostat=False),
     "langevin": EnsembleRow(f"{_FOLDER}.langevin:LangevinIntegrator", conserves=False),
     "nose_hoover": EnsembleRow(f"{_FOLDER}.nose_hoover:NoseHooverIntegrator"),
+    "npt_isotropic": EnsembleRow(f"{_FOLDER}.constant_pressure:IsotropicIntegrator", has_barostat=True),
+    "npt_triclinic": EnsembleRow(f"{_FOLDER}.constant_pressure:TriclinicIntegrator", has_barostat=True),
 }
 """Ensembles by the name that they have in a configuration."""

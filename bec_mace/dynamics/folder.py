@@ -177,6 +177,12 @@ class MDFolder:
                     f"{self.path}: cannot resume, the run in this folder had {name} = {old.get(name)}, now it "
                     f"is {new.get(name)}; restore it, or start another run from this folder with `structure`"
                 )
+        if isinstance(config.ensemble.temperature, dict) and old["steps"] != new["steps"]:
+            raise DynamicsError(
+                f"{self.path}: cannot resume, the temperature changes over all {old['steps']} steps, and with steps = "
+                f"{new['steps']} it would have changed otherwise; restore it, or start another run from this folder with "
+                "`structure`; points [step, K] would not depend on steps"
+            )
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""

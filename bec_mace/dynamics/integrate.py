@@ -7,9 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -18,45 +16,27 @@ from tqdm import tqdm
 
 from bec_mace.config.dynamics import MDConfig
 from bec_mace.config.ensembles import ENSEMBLES
-from bec_mace.dynamics.ensembles import Integrator, build_integrator, draw_momenta, stop_centre_of_mass, temperature
+from bec_mace.dynamics.ensembles import (
+    Integrator,
+    build_integrator,
+    draw_momenta,
+    pressure,
+    stop_centre_of_mass,
+    temperature,
+)
+from bec_mace.dynamics.ensembles.targets import TargetTemperature
 from bec_mace.dynamics.folder import MDFolder, State, write_state
-from bec_mace.dynamics.observables import CurrentByElement, Drift, closest_pair
+from bec_mace.dynamics.guards import check, naming_the_step
+from bec_mace.dynamics.observables import CurrentByElement
 from bec_mace.dynamics.potential import Potential, Z, build_potential
-from bec_mace.dynamics.run_report import HEADER, Summary, describe, log_line
+from bec_mace.dynamics.run_report import Moment, Summary, describe, header, log_line
+from bec_mace.dynamics.simulation import Simulation
 from bec_mace.dynamics.structure import read_structure
 from bec_mace.dynamics.trajectory_file import TrajectoryFile
-from bec_mace.errors import DataError, DynamicsError, ModelError
+from bec_mace.errors import DynamicsError, ModelError
 from bec_mace.spectra.currents import CurrentsWriter
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Simulation:
-    """A run in progress."""
-
-    config: MDConfig
-    folder: MDFolder
-    atoms: Atoms
-    potential: Potential
-    integrator: Integrator
-    trajectory: TrajectoryFile
-    currents: CurrentsWriter | None
-    current_of: CurrentByElement
-    step: int = 0
-    kept: int = 0
-    energies: Drift = field(default_factory=Drift)
-    temperatures: Drift = field(default_factory=Drift)
-
-    @property
-    def time_fs(self) -> float:
-        """Time of the present step."""
-        return self.step * self.config.time_step
-
-    def samples(self, step: int) -> bool:
-        """Whether a current is taken in this step."""
-        stride = self.config.sampling.currents
-        return self.currents is not None and stride is not None and step % stride == 0
 
 
 def run(config: MDConfig, resume: bool = False) -> Summary:
@@ -91,7 +71,9 @@ def run(config: MDConfig, resume: bool = False) -> Summary:
     if state is None:
         set_velocities(atoms, config, rng)
     atoms.calc = potential
-    integrator = build_integrator(atoms, config.ensemble, config.time_step, rng)
+    if potential.with_stress:
+        check_pressure(config, atoms, potential)
+    integrator = build_integrator(atoms, config.ensemble, config.time_step, rng, config.steps)
     if state is None:
         first_evaluation(config, atoms, potential, 0)
     with folder.held(), ExitStack() as files:
@@ -115,8 +97,8 @@ def set_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generator) -> 
     """
     wanted = config.initial_temperature
     if wanted is None and not atoms.has("momenta"):
-        wanted = config.ensemble.temperature
-        if wanted is None:
+        wanted = TargetTemperature(config.ensemble.temperature, config.steps)(0)
+        if math.isnan(wanted):
             raise DynamicsError(f"{config.structure}: has no velocities to start from; give an initial_temperature in K")
     if wanted is not None:
         draw_momenta(atoms, wanted, rng)
@@ -165,6 +147,25 @@ def check_given(config: MDConfig, potential: Potential) -> None:
             raise ModelError(f"sampling.{name}: nothing gives {name} ({heads}); name a model that does under charges")
 
 
+def check_pressure(config: MDConfig, atoms: Atoms, potential: Potential) -> None:
+    """Refuse constant pressure where there is none.
+
+    Raises:
+        DynamicsError: The structure is not periodic in three directions, or the potential gives no stress.
+    """
+    name = config.ensemble.name
+    if not atoms.pbc.all():
+        axes = " and ".join(axis for axis, periodic in zip("abc", atoms.pbc, strict=True) if periodic)
+        raise DynamicsError(
+            f"{config.structure}: is {f'periodic along {axes} only' if axes else 'not periodic'}, and {name} changes a cell "
+            "that is periodic in three directions; choose an ensemble of constant volume"
+        )
+    if not potential.gives_stress:
+        raise DynamicsError(
+            f"potential: gives no stress, and {name} needs one; choose another potential, or an ensemble of constant volume"
+        )
+
+
 def open_simulation(
     config: MDConfig, folder: MDFolder, integrator: Integrator, potential: Potential, state: State | None, files: ExitStack
 ) -> Simulation:
@@ -184,14 +185,14 @@ def open_simulation(
                 config.sampling.currents * config.time_step,
                 model=config.charges or str(config.potential.model),
                 head_set="+".join(model.heads),
-                temperature_K=config.ensemble.temperature or math.nan,
+                temperature_K=math.nan if integrator.target.changes else integrator.target(0),
                 resume=state is not None,
             )
         )
         currents.truncate(values["currents"])
     simulation = Simulation(config, folder, atoms, potential, integrator, trajectory, currents, current_of, values["step"])
-    logger.info("%s", describe(config, atoms, potential))
-    logger.info("%s", HEADER)
+    logger.info("%s", describe(config, atoms, potential, integrator.target))
+    logger.info("%s", header(integrator.target.changes, potential.with_stress))
     if state is None:
         observe(simulation, math.nan)
         keep_state(simulation)
@@ -199,8 +200,7 @@ def open_simulation(
         simulation.kept = simulation.step
         integrator.set_state(values["integrator"])
         potential.set_state(values["potential"])
-        simulation.energies.set_state(values["energies"])
-        simulation.temperatures.set_state(values["temperatures"])
+        simulation.set_means(values)
         first_evaluation(config, atoms, potential, simulation.step)
         logger.info("resumed after step %d", simulation.step)
     return simulation
@@ -220,6 +220,7 @@ def advance(simulation: Simulation, start: float) -> None:
             step = simulation.step + 1
             potential.time_fs, potential.also = step * config.time_step, wanted_in(config, potential, step)
             with naming_the_step(simulation, step):
+                simulation.integrator.aim(step)
                 simulation.integrator.step()
                 check(simulation, step)
             simulation.step = step
@@ -235,83 +236,44 @@ def advance(simulation: Simulation, start: float) -> None:
         keep_state(simulation)
 
 
-@contextmanager
-def naming_the_step(simulation: Simulation, step: int) -> Iterator[None]:
-    """Say of an error in a step when it happened and what is left."""
-    try:
-        yield
-    except (DynamicsError, DataError, ModelError) as error:
-        raise DynamicsError(
-            f"{simulation.folder.path}: step {step} ({step * simulation.config.time_step:g} fs): "
-            f"{str(error).rstrip('.')}. Shorten time_step, relax the structure first, or find out whether the potential "
-            f"knows such structures. The state of step {simulation.kept} is kept; a new run can start from this folder "
-            "with `structure`."
-        ) from error
-
-
-def check(simulation: Simulation, step: int) -> None:
-    """Refuse to go on with dynamics that have exploded.
-
-    Raises:
-        DynamicsError: The temperature is above its limit or not finite, or two atoms are too close.
-        DataError: Two atoms are at the same place.
-    """
-    atoms, limits, sampling = simulation.atoms, simulation.config.limits, simulation.config.sampling
-    kelvin = temperature(atoms)
-    if not kelvin <= limits.temperature:
-        speeds = np.linalg.norm(atoms.get_velocities(), axis=1)
-        atom = int(np.argmax(np.where(np.isfinite(speeds), speeds, np.inf)))
-        raise DynamicsError(
-            f"the temperature is {kelvin:.6g} K, above limits.temperature ({limits.temperature:g} K); "
-            f"the fastest is atom {atom} ({atoms.symbols[atom]})"
-        )
-    if step % sampling.log == 0 or step % sampling.checkpoint == 0 or step == simulation.config.steps:
-        distance, one, other = closest_pair(atoms)
-        if distance < limits.distance:
-            raise DynamicsError(
-                f"atoms {one} ({atoms.symbols[one]}) and {other} ({atoms.symbols[other]}) are {distance:.3f} Å "
-                f"apart, closer than limits.distance ({limits.distance:g} Å)"
-            )
-
-
 def observe(simulation: Simulation, seconds_left: float) -> None:
     """Take note of the present step, and write what is due."""
     config, atoms, potential, step = simulation.config, simulation.atoms, simulation.potential, simulation.step
-    kinetic, kelvin = float(atoms.get_kinetic_energy()), temperature(atoms)
-    conserved = math.nan
-    if simulation.integrator.conserves:
-        total = kinetic + potential.conserved_potential() + simulation.integrator.thermostat_energy()
-        conserved = total / len(atoms)
-        simulation.energies.add(simulation.time_fs / 1000, conserved)
-    simulation.temperatures.add(simulation.time_fs / 1000, kelvin)
-    energy = float(potential.results["energy"])
+    moment = measure(simulation)
+    simulation.note(moment)
     if simulation.currents is not None and simulation.samples(step):
         simulation.currents.append(
             simulation.time_fs,
             simulation.current_of(potential.results[Z], atoms.get_velocities()),
-            kelvin,
+            moment.kelvin,
             float(atoms.get_volume()) if atoms.pbc.all() else math.nan,
-            energy,
-            kinetic,
+            moment.potential,
+            moment.kinetic,
             potential.field(),
         )
     if step % config.sampling.trajectory == 0:
-        held = {name: potential.results[name] for name in ("forces", *in_frames(config))}
-        simulation.trajectory.append(atoms, energy, held, step, simulation.time_fs)
+        stress = ("stress",) if potential.with_stress else ()
+        held = {name: potential.results[name] for name in ("forces", *stress, *in_frames(config))}
+        simulation.trajectory.append(atoms, moment.potential, held, step, simulation.time_fs)
     if step % config.sampling.log == 0 or step == config.steps:
-        logger.info(
-            "%s",
-            log_line(
-                step,
-                simulation.time_fs / 1000,
-                kelvin,
-                energy,
-                kinetic,
-                conserved,
-                conserved - simulation.energies.first,
-                seconds_left,
-            ),
-        )
+        logger.info("%s", log_line(step, simulation.time_fs / 1000, moment, simulation.energies.first, seconds_left))
+
+
+def measure(simulation: Simulation) -> Moment:
+    """What the log tells of the present step."""
+    atoms, potential, integrator = simulation.atoms, simulation.potential, simulation.integrator
+    kinetic, conserved = float(atoms.get_kinetic_energy()), math.nan
+    if integrator.conserves:
+        conserved = (kinetic + potential.conserved_potential() + integrator.outside_energy()) / len(atoms)
+    return Moment(
+        kelvin=temperature(atoms),
+        potential=float(potential.results["energy"]),
+        kinetic=kinetic,
+        conserved=conserved,
+        target=integrator.kelvin if integrator.target.changes else None,
+        pressure=pressure(atoms) if potential.with_stress else None,
+        volume=float(atoms.get_volume()) if potential.with_stress else None,
+    )
 
 
 def keep_state(simulation: Simulation) -> None:
@@ -325,20 +287,14 @@ def keep_state(simulation: Simulation) -> None:
             {
                 "step": simulation.step,
                 "frames": len(simulation.trajectory),
-                "currents": rows(simulation),
+                "currents": simulation.rows,
                 "integrator": simulation.integrator.state(),
                 "potential": simulation.potential.state(),
-                "energies": simulation.energies.state(),
-                "temperatures": simulation.temperatures.state(),
+                **simulation.means_state(),
             },
         ),
     )
     simulation.kept = simulation.step
-
-
-def rows(simulation: Simulation) -> int:
-    """Number of currents so far."""
-    return 0 if simulation.currents is None else len(simulation.currents)
 
 
 def finish(simulation: Simulation, made: int, seconds: float) -> Summary:
@@ -354,11 +310,14 @@ def finish(simulation: Simulation, made: int, seconds: float) -> Summary:
         steps=simulation.step,
         time_ps=simulation.time_fs / 1000,
         mean_temperature_K=simulation.temperatures.mean,
+        mean_potential_energy_ev=simulation.mean_of(simulation.potentials),
+        mean_pressure_GPa=simulation.mean_of(simulation.pressures),
+        mean_volume_A3=simulation.mean_of(simulation.volumes),
         drift_ev_per_atom_ps=energies.slope if conserves and math.isfinite(energies.slope) else None,
         largest_deviation_ev_per_atom=energies.largest if conserves else None,
         seconds_per_step=seconds / made if made else None,
         frames=len(simulation.trajectory),
-        currents=rows(simulation),
+        currents=simulation.rows,
         complete=simulation.step >= simulation.config.steps,
         folder=str(simulation.folder.path),
     )

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
 
 from bec_mace.config.dynamics import FieldConfig, MDConfig, PotentialConfig
+from bec_mace.config.ensembles import ENSEMBLES
 from bec_mace.devices import DTYPES, find_device
 from bec_mace.electric_field import ConstantField, ElectricField, GaussianPulse, SinusoidField, as_field
 from bec_mace.errors import DynamicsError, ModelError
@@ -32,6 +33,7 @@ class Potential(Calculator):
 
     Args:
         inner: Any ASE calculator; a ``BECCalculator`` where there is Z* or a field.
+        with_stress: Whether the stress comes with the forces.
 
     Attributes:
         time_fs: Time of the next new positions, in fs.
@@ -41,11 +43,11 @@ class Potential(Calculator):
         evaluations: How often the calculator inside was evaluated.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", Z, "charges", "field_energy", "field_work"]
+    implemented_properties = ["energy", "free_energy", "forces", "stress", Z, "charges", "field_energy", "field_work"]
 
-    def __init__(self, inner: BaseCalculator) -> None:
+    def __init__(self, inner: BaseCalculator, with_stress: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.inner = inner
+        self.inner, self.with_stress = inner, with_stress
         self.time_fs, self.evaluations = 0.0, 0
         self.also: tuple[str, ...] = ()
         self.bec = inner if isinstance(inner, BECCalculator) else None
@@ -63,7 +65,7 @@ class Potential(Calculator):
         self.evaluations += 1
         if self.bec is not None:
             self.bec.time_fs = self.time_fs
-            names = ["energy", "free_energy", "forces", *self.also]
+            names = ["energy", "free_energy", "forces", *(["stress"] if self.with_stress else []), *self.also]
             self.bec.calculate(self.atoms, names, list(all_changes))
             computed = self.bec.results
             self.results = {name: computed[name] for name in self.implemented_properties if name in computed}
@@ -75,7 +77,14 @@ class Potential(Calculator):
                 "free_energy": float(self.inner.get_property(free, self.atoms)),
                 "forces": np.array(self.inner.get_property("forces", self.atoms), dtype=np.float64),
             }
+            if self.with_stress:
+                self.results["stress"] = np.array(self.inner.get_property("stress", self.atoms), dtype=np.float64)
         self._check_finite()
+
+    @property
+    def gives_stress(self) -> bool:
+        """Whether there is a stress at all."""
+        return "stress" in getattr(self.inner, "implemented_properties", ())
 
     def gives(self, name: str) -> bool:
         """Whether a property beside energy and forces can be wanted."""
@@ -114,6 +123,8 @@ class Potential(Calculator):
             raise DynamicsError(f"the force on atom {atom} ({self.atoms.symbols[atom]}) is not finite")
         if not np.isfinite(self.results["energy"]):
             raise DynamicsError("the energy is not finite")
+        if self.with_stress and not np.isfinite(self.results["stress"]).all():
+            raise DynamicsError("the stress is not finite")
 
 
 def build_potential(config: MDConfig) -> Potential:
@@ -125,14 +136,14 @@ def build_potential(config: MDConfig) -> Potential:
         ModelError: There is no such model.
         FieldError: The field cannot be used.
     """
-    device = find_device(config.device, DynamicsError)
+    device, stress = find_device(config.device, DynamicsError), ENSEMBLES[config.ensemble.name].has_barostat
     field = build_field(config.electric_field)
     options: dict[str, Any] = {"electric_field": field, "device": device, "dtype": config.precision}
     inner: BaseCalculator
     if config.potential.model is not None:
         model = load_potential(config.potential.model, device, config.precision)
         if config.charges is None and Z in model.provides:
-            return Potential(BECCalculator(model, **options))
+            return Potential(BECCalculator(model, **options), stress)
         inner = BECCalculator(model, device=device, dtype=config.precision)
     else:
         inner = build_calculator(config.potential, device, config.precision)
@@ -147,7 +158,7 @@ def build_potential(config: MDConfig) -> Potential:
             f"electric_field: the model {config.potential.model} gives no Z*, so nothing feels the field; "
             "name a model under charges"
         )
-    return Potential(inner)
+    return Potential(inner, stress)
 
 
 def load_potential(name: str, device: str, precision: str) -> PolarizationModel:

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from bec_mace.config.dynamics import MDConfig, load_md_config
+from bec_mace.config.ensembles import ENSEMBLES
 from bec_mace.config.schema import format_config
 from bec_mace.errors import ConfigError
 
@@ -60,13 +61,14 @@ electric_field: {pulse: {amplitude: [0, 1], width_fs: 5, centre_fs: 3}}
 sampling: {curents: 4}
 sampling: {log: 0}
 """)
+    ensembles = ", ".join(f"'{name}'" for name in ENSEMBLES)
     assert (
         problems(path)
-        == """\
+        == f"""\
 9 mistakes in md.yaml:
   md.yaml:1: steps: missing key; Number of steps of the whole run.
   md.yaml:2: potential.modle: unknown key; did you mean 'model'?
-  md.yaml:3: ensemble.name: expected one of 'nve', 'langevin', 'nose_hoover', got 'langevn'; did you mean 'langevin'?
+  md.yaml:3: ensemble.name: expected one of {ensembles}, got 'langevn'; did you mean 'langevin'?
   md.yaml:4: time_step: must be greater than 0, got 0
   md.yaml:5: electric_field.pulse.amplitude: expected three numbers such as [0, 0, 0.1], got a list of 2
   md.yaml:5: electric_field.pulse.center_fs: missing key; Time of the maximum in fs.
@@ -92,6 +94,15 @@ sampling: {log: 0}
         ("potential={calculator: ase.LJ}", "expected 'module:name', such as 'my_module:my_name', got 'ase.LJ'"),
         ("ensemble={name: nve, temperature: 300}", "'temperature' has no effect with nve; remove it (initial_temperature"),
         ("ensemble={name: nve, time_constant: 30}", "'time_constant' has no effect with nve"),
+        ("ensemble={name: nve, temperature: {from: 100, to: 300}}", "'temperature' has no effect with nve"),
+        ("ensemble={name: langevin, temperature: {from: 100, till: 300}}", "expected a number in K, {from: K, to: K} or"),
+        ("ensemble={name: langevin, temperature: {from: 100, to: -3}}", "must be greater than 0, got -3"),
+        ("ensemble={name: langevin, temperature: 0}", "must be greater than 0, got 0"),
+        ("ensemble={name: langevin, temperature: [[0, 100]]}", "expected at least two points [step, K]"),
+        ("ensemble={name: langevin, temperature: [[5, 100], [3, 200]]}", "that begin with 0 and grow, got [5, 3]"),
+        ("ensemble={name: npt_isotropic, temperature: 300}", "npt_isotropic needs a 'pressure' in GPa; 0.0001 is 1 bar"),
+        ("ensemble={name: npt_triclinic, pressure: 1}", "npt_triclinic needs a 'temperature' in K"),
+        ("ensemble={name: langevin, temperature: 300, pressure: 1}", "remove it or choose npt_isotropic or npt_triclinic"),
         ("ensemble=nose_hoover", "nose_hoover needs a 'temperature' in K"),
         (
             "electric_field={constant: [0, 0, 1], function: 'a:b'}",

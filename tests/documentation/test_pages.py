@@ -123,7 +123,7 @@ def test_tables_of_keys_are_those_of_the_configurations() -> None:
     for row in (
         "| `data.validation` | Fraction of the training files (0: no set), file(s) of its own, or {indices: FILE}. | `0.1` |",
         "| `training.optimizer.learning_rate` | Highest learning rate, after the warm-up; of soap 0.1 by default. | `0.01` |",
-        "| `ensemble.temperature` | langevin, nose_hoover: temperature in K. |  |",
+        "| `ensemble.pressure` | npt_isotropic, npt_triclinic: pressure in GPa; 0.0001 is 1 bar. |  |",
         "| `time_step` | Time step in fs; 0.5 where there is hydrogen. | required |",
         "| `output` | Run folder. Default when read from a file: runs/ and the name of the file. | `runs/phonons` |",
     ):

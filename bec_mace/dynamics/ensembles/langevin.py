@@ -18,6 +18,8 @@ class LangevinIntegrator(Integrator):
     Source: E. Vanden-Eijnden and G. Ciccotti, Chem. Phys. Lett. 429, 310 (2006).
     """
 
+    dynamics: Langevin
+
     def build(self, config: EnsembleConfig, time_step: float) -> Langevin:
         """Make ASE's integrator."""
         if len(self.atoms) > 1:
@@ -25,8 +27,12 @@ class LangevinIntegrator(Integrator):
         return Langevin(
             self.atoms,
             time_step,
-            temperature_K=config.temperature,
+            temperature_K=self.kelvin,
             friction=1 / (config.time_constant * units.fs),
             fixcm=False,
             rng=self.rng,
         )
+
+    def hold(self, kelvin: float) -> None:
+        """Change the temperature of the noise."""
+        self.dynamics.set_temperature(temperature_K=kelvin)

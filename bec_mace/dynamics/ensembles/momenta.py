@@ -30,6 +30,14 @@ def stop_centre_of_mass(atoms: Atoms) -> None:
         atoms.set_momenta(momenta - masses[:, None] * momenta.sum(axis=0) / masses.sum())
 
 
+def pressure(atoms: Atoms) -> float:
+    """The internal pressure in GPa, from the stress of the calculator and the momenta."""
+    volume: float = atoms.get_volume()
+    kinetic = 2 * float(atoms.get_kinetic_energy()) / (3 * volume)
+    result: float = (kinetic - float(np.sum(atoms.get_stress()[:3])) / 3) / units.GPa
+    return result
+
+
 def temperature(atoms: Atoms) -> float:
     """The kinetic temperature in K, without the motion of the centre of mass."""
     momenta, masses = atoms.get_momenta(), atoms.get_masses()
