@@ -15,6 +15,19 @@ class ConfigError(BecMaceError):
     """The configuration file cannot be used."""
 
 
+class SettingError(ConfigError):
+    """A value of a configuration that does not fit the data, found when they were read.
+
+    Args:
+        location: Keys that lead to the value; the command line finds its line by them.
+        message: What is wrong and what to do.
+    """
+
+    def __init__(self, location: tuple[str, ...], message: str) -> None:
+        super().__init__(f"{'.'.join(location)}: {message}")
+        self.location = location
+
+
 class DataError(BecMaceError):
     """A file of structures or labels cannot be used."""
 

@@ -22,15 +22,17 @@ def train_command(config: Path, resume: bool, overrides: tuple[str, ...]) -> Non
     settings = load_config(config, overrides)  # before torch is imported: mistakes are reported at once
 
     from bec_mace.cli.console import log_to_stderr
+    from bec_mace.config.document import naming_lines
 
     log_to_stderr()
-    if isinstance(settings, KernelRunConfig):
-        from bec_mace.train.kernel_fit import fit_kernel
+    with naming_lines(config, overrides):
+        if isinstance(settings, KernelRunConfig):
+            from bec_mace.train.kernel_fit import fit_kernel
 
-        fit_kernel(settings, resume=resume)
-    else:
-        from bec_mace.train.allocator import keep_freed_memory
-        from bec_mace.train.loop import train
+            fit_kernel(settings, resume=resume)
+        else:
+            from bec_mace.train.allocator import keep_freed_memory
+            from bec_mace.train.loop import train
 
-        keep_freed_memory()  # of this process, which is ours
-        train(settings, resume=resume)
+            keep_freed_memory()  # of this process, which is ours
+            train(settings, resume=resume)

@@ -8,14 +8,15 @@ file cannot grow without bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bec_mace.errors import ConfigError
+from bec_mace.errors import ConfigError, SettingError
 
 Location = tuple[str | int, ...]
 """Where a value stands: ``("training", "optimizer", "learning_rate")``."""
@@ -161,6 +162,21 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         document.mistakes = [mistake for mistake in document.mistakes if mistake.location[: len(path)] != path]
         document.mistakes += [Mistake(path + mistake.location, mistake.message) for mistake in scratch.mistakes]
         document.overrides[path] = text
+
+
+@contextmanager
+def naming_lines(path: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Add the line of a configuration file to an error in its values that is found only in a run.
+
+    Raises:
+        ConfigError: There is such an error.
+    """
+    try:
+        yield
+    except SettingError as error:
+        document = read_document(path)
+        apply_overrides(document, overrides)
+        raise ConfigError(f"{document.source(error.location)[1]}: {error}") from error
 
 
 def write_document(values: dict[str, Any], path: str | Path) -> None:

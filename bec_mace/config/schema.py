@@ -68,6 +68,12 @@ class DataConfig(Section):
     test: Annotated[Split | None, BeforeValidator(check_optional_split)] = Field(
         default=None, description="As validation; evaluated once at the end. Null for no test set."
     )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What must not be in two sets: formula, chemical_system, or a key of the frames such as a name of their "
+        "trajectory. Null: identical structures.",
+    )
     keys: dict[PropertyName, str] = Field(
         default_factory=dict, description="Key in the files for a property, where the usual names do not fit."
     )

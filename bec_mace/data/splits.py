@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bec_mace.config.data_entries import entries_of, reference_names
-from bec_mace.data.fingerprint import group_identical, identical_frames, structure_fingerprint
+from bec_mace.data.fingerprint import identical_frames, structure_fingerprint
 from bec_mace.data.frames import Frame
+from bec_mace.data.groups import check_apart, group_frames
 from bec_mace.data.labels import check_names
 from bec_mace.data.reading import Paths, check_complete, read_frames
-from bec_mace.errors import DataError
+from bec_mace.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from bec_mace.config.data_entries import DataEntry
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 Choice = float | Sequence[int] | Sequence[Frame] | None
 """A held-out set: a fraction of the frames, their numbers, frames from elsewhere, or none."""
+
+ORDERS = 100
+"""Random orders of the groups that are tried for sets that come nearest to their fractions."""
 
 
 def split_frames(config: DataConfig, *, properties: Collection[str] = ()) -> dict[str, list[Frame]]:
@@ -58,7 +62,7 @@ def split_frames(config: DataConfig, *, properties: Collection[str] = ()) -> dic
         return read(choice) if isinstance(choice, str | list) else read_index_file(choice.indices)
 
     frames, unwanted = _read_entries(config.train, read)
-    sets = divide_frames(frames, resolve(config.validation), resolve(config.test), seed=config.seed)
+    sets = divide_frames(frames, resolve(config.validation), resolve(config.test), seed=config.seed, group=config.group)
     check_complete(sets["train"], properties, [*config.allow_missing, *unwanted], keys=config.keys)
     return sets
 
@@ -86,7 +90,7 @@ def _with_entry(frame: Frame, reference: str, weights: Mapping[str, float], zero
 
 
 def divide_frames(
-    frames: Sequence[Frame], validation: Choice = 0.1, test: Choice = None, *, seed: int = 0
+    frames: Sequence[Frame], validation: Choice = 0.1, test: Choice = None, *, seed: int = 0, group: str | None = None
 ) -> dict[str, list[Frame]]:
     """Divide frames into training, validation and test sets.
 
@@ -97,17 +101,24 @@ def divide_frames(
         validation: A fraction of ``frames`` in [0, 1), numbers of frames counted from 0, other frames, or None.
         test: As ``validation``.
         seed: Of the random choice by fraction.
+        group: What must be in one set alone, as for :func:`~bec_mace.data.groups.group_names`; None for nothing beside
+            identical structures. Fractions are then met as nearly as whole groups allow.
 
     Returns:
         Lists under ``"train"``, ``"validation"`` and ``"test"``, each in the order of its source.
 
     Raises:
-        DataError: Two sets share a frame or an identical structure, a number that is out of range, or an empty set.
+        DataError: Two sets share a frame, an identical structure or a group, a number that is out of range, or an empty set.
+        SettingError: There are fewer groups than sets.
     """
     choices = {"validation": validation, "test": test}
     taken = {name: _numbers(choice, len(frames), name) for name, choice in choices.items()}
     _check_numbers(taken, frames)
-    _draw({name: choice for name, choice in choices.items() if isinstance(choice, int | float)}, taken, frames, seed)
+    fractions = {name: choice for name, choice in choices.items() if isinstance(choice, int | float) and choice > 0}
+    if group is None:
+        _draw(fractions, taken, frames, seed)
+    elif fractions:
+        _draw_groups(fractions, taken, frames, seed, group)
     held_out = taken["validation"] | taken["test"]
     sets = {"train": [frame for number, frame in enumerate(frames) if number not in held_out]}
     for name, choice in choices.items():
@@ -119,6 +130,8 @@ def divide_frames(
             "Lower the fractions or give more frames."
         )
     check_overlap(sets)
+    if group is not None:
+        check_apart(sets, group)
     return sets
 
 
@@ -205,14 +218,21 @@ def _check_numbers(taken: Mapping[str, set[int]], frames: Sequence[Frame]) -> No
         raise DataError(f"Frame number {number} ({frames[number].source}) is in validation and in test. Name it in one.")
 
 
+def _quotas(fractions: Mapping[str, float], n_frames: int) -> dict[str, int]:
+    return {name: max(1, round(fraction * n_frames)) for name, fraction in fractions.items()}
+
+
+def _free_groups(taken: Mapping[str, set[int]], frames: Sequence[Frame], group: str | None) -> list[list[int]]:
+    """Groups to draw from: what is named by number somewhere is not drawn elsewhere."""
+    named = {number for numbers in taken.values() for number in numbers}
+    return [members for members in group_frames(frames, group) if not named.intersection(members)]
+
+
 def _draw(fractions: Mapping[str, float], taken: dict[str, set[int]], frames: Sequence[Frame], seed: int) -> None:
     """Draw the sets that are given by fraction, in place; identical structures stay together."""
-    quota = {name: max(1, round(fraction * len(frames))) for name, fraction in fractions.items() if fraction > 0}
-    named = {number for numbers in taken.values() for number in numbers}
-    # A structure that is named by number somewhere is not drawn elsewhere.
-    groups = [group for group in group_identical(frames) if not named.intersection(group)]
+    groups = _free_groups(taken, frames, None)
     order = iter(np.random.default_rng(seed).permutation(len(groups)))
-    for name, count in quota.items():
+    for name, count in _quotas(fractions, len(frames)).items():
         for index in order:
             taken[name].update(groups[index])
             if len(taken[name]) >= count:
@@ -222,3 +242,62 @@ def _draw(fractions: Mapping[str, float], taken: dict[str, set[int]], frames: Se
                 f"{name}: a fraction of {fractions[name]} of {len(frames)} frames leaves no frame for it. "
                 "Give more frames, or files of their own."
             )
+
+
+def _draw_groups(
+    fractions: Mapping[str, float], taken: dict[str, set[int]], frames: Sequence[Frame], seed: int, group: str
+) -> None:
+    """Draw the sets that are given by fraction from whole groups, in place, and say what came of it."""
+    groups = _free_groups(taken, frames, group)
+    sizes, quotas = [len(members) for members in groups], _quotas(fractions, len(frames))
+    if len(groups) < len(quotas) + 1:
+        raise SettingError(
+            ("data", "group"),
+            f"{len(frames)} frames are of {len(groups)} free group{'' if len(groups) == 1 else 's'} by {group}, too few for "
+            f"{len(quotas) + 1} sets (train, {', '.join(quotas)}); give more frames, another group, or files of their own",
+        )
+    for name, chosen in _nearest(quotas, sizes, seed).items():
+        taken[name].update(number for index in chosen for number in groups[index])
+        logger.info(
+            "%s: %d of %d frames (%.1f %%; %.1f %% were asked for), %d of %d groups by %s",
+            name,
+            len(taken[name]),
+            len(frames),
+            100 * len(taken[name]) / len(frames),
+            100 * fractions[name],
+            len(chosen),
+            len(groups),
+            group,
+        )
+
+
+def _nearest(quotas: Mapping[str, int], sizes: Sequence[int], seed: int) -> dict[str, list[int]]:
+    """Groups for each set, from the first of the random orders that comes nearest to all quotas."""
+    generator = np.random.default_rng(seed)
+    best: dict[str, list[int]] = {}
+    least = float("inf")
+    for _ in range(ORDERS):
+        drawn = _fill(quotas, sizes, generator.permutation(len(sizes)).tolist())
+        missed = sum(abs(sum(sizes[index] for index in drawn[name]) - count) for name, count in quotas.items())
+        if missed < least:
+            best, least = drawn, missed
+        if least == 0:
+            break
+    return best
+
+
+def _fill(quotas: Mapping[str, int], sizes: Sequence[int], order: Sequence[int]) -> dict[str, list[int]]:
+    """Groups for each set, in an order: each that brings the set nearer to its quota; at least one is left to the rest."""
+    left = list(order)
+    drawn: dict[str, list[int]] = {}
+    for waiting, (name, count) in zip(range(len(quotas), 0, -1), quotas.items(), strict=True):
+        chosen: list[int] = []
+        gap = count
+        for index in left:
+            if len(left) - len(chosen) > waiting and abs(gap - sizes[index]) < abs(gap):
+                chosen.append(index)
+                gap -= sizes[index]
+        drawn[name] = chosen or [min(left, key=lambda index: sizes[index])]
+        mine = set(drawn[name])
+        left = [index for index in left if index not in mine]
+    return drawn

@@ -12,6 +12,7 @@ import torch
 
 from bec_mace.config.schema import KernelRunConfig
 from bec_mace.data import Frame, compute_statistics, data_fingerprint
+from bec_mace.data.groups import group_frames
 from bec_mace.data.statistics import structures_by_element
 from bec_mace.devices import DTYPES
 from bec_mace.errors import TrainingError
@@ -96,7 +97,7 @@ def fit_frames(config: KernelRunConfig, frames: Sequence[Frame], device: torch.d
     """Fit a model to labelled frames; nothing is written.
 
     Args:
-        config: The configuration; its data section is not read.
+        config: The configuration; of its data section only ``group`` is read, for the folds of the calibration.
         frames: Training frames; those without Z* are left out.
         device: Where to compute.
 
@@ -126,6 +127,7 @@ def fit_frames(config: KernelRunConfig, frames: Sequence[Frame], device: torch.d
         config.fit.calibration_folds if config.model.uncertainty else 0,
         1e9 * config.fit.memory_gb,
         config.seed,
+        None if config.data.group is None else group_frames(frames, config.data.group),
     )
     solution = maximize_evidence(gathered.total, whitening.groups, config.fit.noise, config.fit.prior)
     model.set_weights(model.weights() + whitening.weights(solution.weights))

@@ -172,6 +172,18 @@ def test_folds_add_up_to_the_whole(make_run: Callable, frames: list[Frame]) -> N
     assert gather(model, whiten(model), frames[:1], 4, 1e9, 0).folds == []
 
 
+def test_a_group_is_in_one_fold(make_run: Callable, frames: list[Frame]) -> None:
+    model = fit_frames(make_run(), frames[:4]).model
+    parts = whiten(model)
+    folds = gather(model, parts, frames[:4], 3, 1e9, 0, groups=[[0, 2, 3], [1]]).folds
+    assert len(folds) == 2
+    for fold, own in zip(folds, ([frames[0], frames[2], frames[3]], [frames[1]]), strict=True):
+        alone = gather(model, parts, own, 0, 1e9, 0).total
+        assert fold.equations.count == alone.count == 9 * sum(map(len, own))
+        torch.testing.assert_close(fold.equations.gram, alone.gram)
+    assert gather(model, parts, frames[:4], 3, 1e9, 0, groups=[[0, 1, 2, 3]]).folds == []
+
+
 def test_frames_without_labels(make_run: Callable, frames: list[Frame]) -> None:
     bare = [Frame(f.atomic_numbers, f.positions, f.cell, f.pbc) for f in frames[:2]]
     with pytest.raises(TrainingError, match="no training frame holds them"):

@@ -74,7 +74,13 @@ class Gathered:
 
 
 def gather(
-    model: KernelModel, whitening: Whitening, frames: Sequence[Frame], n_folds: int, memory: float, seed: int
+    model: KernelModel,
+    whitening: Whitening,
+    frames: Sequence[Frame],
+    n_folds: int,
+    memory: float,
+    seed: int,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> Gathered:
     """Build the design matrix of each frame once and keep what the solve and the calibration need.
 
@@ -82,14 +88,17 @@ def gather(
         model: With its representatives, in float64; what it gives already is subtracted from the labels.
         whitening: The coordinates of the solve.
         frames: Frames with Z*.
-        n_folds: Frames are dealt into so many folds; fewer where there are fewer frames, none for one frame.
+        n_folds: Groups are dealt into so many folds; fewer where there are fewer groups, none for one group.
         memory: Bytes.
         seed: Of the atoms that are kept.
+        groups: Positions in ``frames`` of those that must be in one fold; each frame by itself when None.
 
     Raises:
         TrainingError: The memory is too small.
     """
-    n_folds = min(n_folds, len(frames)) if len(frames) > 1 else 0
+    groups = [[number] for number in range(len(frames))] if groups is None else groups
+    n_folds = min(n_folds, len(groups)) if len(groups) > 1 else 0
+    fold_of = {number: place % max(n_folds, 1) for place, members in enumerate(groups) for number in members}
     left = memory - needed_memory(model, whitening, frames, n_folds)
     if left < 0:
         raise TrainingError(
@@ -114,7 +123,7 @@ def gather(
         del matrix
         gathered.total.add(rows, targets)
         if n_folds:
-            fold = gathered.folds[number % n_folds]
+            fold = gathered.folds[fold_of[number]]
             fold.equations.add(rows, targets)
             fold.keep(rows, targets, env.species, torch.randperm(len(frame), generator=generator)[:share].to(rows.device))
     return gathered
