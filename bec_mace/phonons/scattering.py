@@ -8,9 +8,9 @@ With :math:`\alpha' = d\alpha / dQ` of a normal mode, its mean :math:`a' = \oper
 the activity of a gas of molecules is :math:`45 a'^2 + 7 \gamma'^2`, and what is scattered of plane polarized light has the
 depolarization ratio :math:`3 \gamma'^2 / (45 a'^2 + 4 \gamma'^2)`: 3/4 where a' vanishes.
 
-Of a crystal :math:`\alpha` is the polarizability of its primitive cell in the absence of a macroscopic field, V / 4 pi times its
-susceptibility; the activity is then that of a powder, each grain of it on its own. What a longitudinal mode scatters by its
-field (the electro-optical part) is not in it.
+Of a crystal :math:`\alpha` is the polarizability of its primitive cell in the absence of a macroscopic field, V / 4 pi times
+its susceptibility; the activity is then that of a powder, each grain of it on its own. What a longitudinal mode scatters by
+its field (the electro-optical part) is not in it.
 
 Source: D. Porezag and M. R. Pederson, Phys. Rev. B 54, 7830 (1996), equations 9 to 11.
 """
