@@ -84,6 +84,11 @@ def check_command(
     log_to_stderr()
     order, names, of_files = index_order, parse_keys(keys), parse_units(units)
     frames = [one for path in expand(list(data)) for one in read_source(path, keys=names, index_order=order, units=of_files)]
+    if not any(frame.labels for frame in frames):
+        raise DataError(
+            f"{', '.join(map(str, data))}: none of {len(frames)} frames has a label that is known, so there is nothing to "
+            "check. Name the keys of this file, such as --key born_effective_charges=bec"
+        )
     found = check_labels(frames, acoustic=sum_rule, spreads=outlier, close=near)
     click.echo("\n".join(_lines(found)))
     kept = [frame for number, frame in enumerate(frames) if number not in found.wrong]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read, write
 
 from bec_mace.data import read_frames
@@ -97,3 +98,9 @@ def test_structures_without_charges(run, tmp_path):
     write(tmp_path / "bare.extxyz", frames)
     result = run("check", "bare.extxyz", "--plot", "bare.png")
     assert result.exit_code == 0 and "sum rule" not in result.stdout and (tmp_path / "bare.png").exists()
+
+
+def test_structures_without_labels(run, tmp_path):
+    write(tmp_path / "bare.extxyz", [Atoms("OH2", positions=atoms.positions) for atoms in read(CLUSTERS, ":1")])
+    result = run("check", "bare.extxyz")
+    assert result.exit_code == 2 and "bare.extxyz: none of 1 frames has a label that is known" in result.stderr
