@@ -4,8 +4,8 @@
     python scripts/water_by_pyscf.py --model runs/water_clusters --json water_molecule.json
 
 Relaxed with its forces; Hessian by differences of forces; polarizabilities by differences of the dipole in fields of 0.002
-atomic units; derivatives of both along each coordinate: infrared intensities and Raman activities of the theory of the labels of
-`water_clusters_rpbe_d3`, without its dispersion, which one molecule hardly feels.
+atomic units; derivatives of both along each coordinate: infrared intensities and Raman activities by the theory of the
+labels in `water_clusters_rpbe_d3`, without its dispersion, which one molecule hardly feels.
 """
 
 from __future__ import annotations
