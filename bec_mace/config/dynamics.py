@@ -53,15 +53,6 @@ def _ensemble(value: Any) -> Any:
     return value
 
 
-Vector = Annotated[list[float], BeforeValidator(_vector)]
-Importable = Annotated[str | None, BeforeValidator(_object)]
-Counts = Annotated[list[int], BeforeValidator(_counts)]
-EnsembleName = Annotated[str, BeforeValidator(_ensemble)]
-Temperature = Annotated[
-    float | dict[str, int | float] | list[list[int | float]] | None, BeforeValidator(lambda value: _temperature(value))
-]
-
-
 def _temperature(value: Any) -> Any:
     """Accept a number, ``{from: K, to: K}``, or a list of points ``[step, K]``."""
     numbers = [value]
@@ -82,6 +73,13 @@ def _temperature(value: Any) -> Any:
         if number is not None and not (0 < number < math.inf):
             raise wrong(f"must be greater than 0, got {show(number)}")
     return float(value) if isinstance(value, int | float) else value
+
+
+Vector = Annotated[list[float], BeforeValidator(_vector)]
+Importable = Annotated[str | None, BeforeValidator(_object)]
+Counts = Annotated[list[int], BeforeValidator(_counts)]
+EnsembleName = Annotated[str, BeforeValidator(_ensemble)]
+Temperature = Annotated[float | dict[str, int | float] | list[list[int | float]] | None, BeforeValidator(_temperature)]
 
 
 def _only_one(section: Section, names: Sequence[str]) -> None:

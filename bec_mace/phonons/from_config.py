@@ -164,7 +164,7 @@ def _add_forces(phonon: Any, config: PhononConfig, calculator: BaseCalculator | 
 def _model_of_charges(
     config: PhononConfig, model: PolarizationModel | None, device: str
 ) -> tuple[str, PolarizationModel | None]:
-    """The model of Z* and its name; None where a file or nothing gives Z*."""
+    """The model of ``charges`` and its name, or that of the potential where there is none."""
     charges = config.charges
     if charges is None or charges.born is not None:
         return str(config.potential.model), model

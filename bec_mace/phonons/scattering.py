@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from bec_mace.data.formats.site_symmetry import find_operations
 from bec_mace.errors import PhononError
 from bec_mace.models import PolarizationModel
 from bec_mace.phonons.born import evaluate_cell
@@ -50,25 +51,11 @@ def raman_of_crystal(phonon: Any, atoms: Atoms, model: PolarizationModel, source
             f"raman: the model {source} gives no polarizability (heads: {', '.join(model.heads)}); name a model with a "
             "polarizability head under charges, or remove raman"
         )
-    found = evaluate_cell(atoms, model, {RAMAN}, source)[RAMAN]
-    to_unit_cell = phonon.supercell.u2u_map
-    chosen = [to_unit_cell[phonon.supercell.s2u_map[number]] for number in phonon.primitive.p2s_map]
-    return average_over_group(phonon, np.array(found, dtype=np.float64)[chosen])
-
-
-def average_over_group(phonon: Any, tensors: np.ndarray) -> np.ndarray:
-    """Mean of third-rank tensors of atoms over the space group of the primitive cell.
-
-    Args:
-        phonon: From ``make_phonon``.
-        tensors: Of shape (n_atoms, 3, 3, 3).
-    """
-    cell, symmetry = phonon.primitive.cell.T, phonon.primitive_symmetry
-    rotations = cell @ symmetry.symmetry_operations["rotations"] @ np.linalg.inv(cell)
-    mean = np.zeros_like(tensors)
-    for rotation, moved in zip(rotations, symmetry.atomic_permutations, strict=True):
-        mean[moved] += np.einsum("ai,bk,cl,jikl->jabc", rotation, rotation, rotation, tensors)  # atom j comes to moved[j]
-    return mean / len(rotations)
+    found = np.array(evaluate_cell(atoms, model, {RAMAN}, source)[RAMAN], dtype=np.float64)
+    group = find_operations(atoms, f"{source}: Raman tensors are averaged over the space group", phonon.symmetry.tolerance)
+    cell = phonon.supercell
+    chosen = [cell.u2u_map[cell.s2u_map[number]] for number in phonon.primitive.p2s_map]
+    return group.average(found)[chosen]
 
 
 def along_modes(tensors: np.ndarray, displacements: np.ndarray) -> np.ndarray:

@@ -41,10 +41,17 @@ class Operations:
     international: str
 
     def average(self, tensors: np.ndarray) -> np.ndarray:
-        """Tensors of shape (n_atoms, 3, 3) averaged over all operations, which then have the symmetry of the crystal."""
+        """Tensors averaged over all operations, which then have the symmetry of the crystal.
+
+        Args:
+            tensors: Of shape (n_atoms, 3, ..., 3), of any rank.
+        """
         out = np.zeros_like(tensors)
         for rotation, image in zip(self.rotations, self.images, strict=True):
-            out[image] += rotation @ tensors @ rotation.T
+            turned = tensors
+            for axis in range(1, tensors.ndim):
+                turned = np.moveaxis(np.tensordot(rotation, turned, axes=(1, axis)), 0, axis)
+            out[image] += turned
         return out / len(self.rotations)
 
 
